@@ -1,0 +1,230 @@
+"""SQuAD files to training windows: JSON -> questions (text) -> windows (flat numpy arrays) -> batches of tensors.
+
+A window is what the encoder sees:   [CLS] question [SEP] a stretch of the context [SEP]
+A context that does not fit slides under it, `doc_stride` tokens at a time, as in the original run_squad.py.
+
+Worked example, with room for 5 context tokens and doc_stride 3:
+    context    the man went to the store and bought a gallon of milk         (12 tokens)
+    window 0   the man went to the
+    window 1                to the store and bought
+    window 2                             and bought a gallon of
+    window 3                                          gallon of milk
+If the answer is "the store": window 1 holds all of it and is labelled with its positions. Window 0 holds only "the":
+it is labelled [CLS], as are windows 2 and 3, because its tokens do not answer the question.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from data.batching import pad_rows
+from inputs import InputError, read_json
+
+# ---- files to questions ----------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Question:
+    id: str
+    question: str
+    context: str
+    answers: tuple[tuple[str, int], ...]  # (text, character offset into the context), empty where unanswerable
+
+
+def _checked(value, kind: type, where: str):
+    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
+        raise InputError(f"{where}: expected {kind.__name__}, found {type(value).__name__}")
+    return value
+
+
+def _field(record: dict, key: str, kind: type, where: str):
+    if key not in _checked(record, dict, where):
+        raise InputError(f"{where}: no {key!r}")
+    return _checked(record[key], kind, f"{where}: {key!r}")
+
+
+def _read_question(qa: dict, context: str, where: str) -> Question:
+    identifier = _field(qa, "id", str, where)
+    where = f"{where}, question id {identifier}"
+    text = _field(qa, "question", str, where)
+    impossible = _checked(qa.get("is_impossible", False), bool, f"{where}: 'is_impossible'")
+    answers = []
+    for answer in _field(qa, "answers", list, where):
+        answer = (_field(answer, "text", str, where), _field(answer, "answer_start", int, where))
+        answers.append(answer)
+    if impossible != (not answers):
+        found = "has answers but is_impossible is true" if impossible else "has no answers and is not is_impossible"
+        raise InputError(f"{where}: {found}")
+    return Question(identifier, text, context, tuple(answers))
+
+
+def parse_questions(root: object, where: str) -> list[Question]:
+    """The questions of a SQuAD 1.1 or 2.0 object. Raises InputError naming article, paragraph and question id."""
+    questions = []
+    for a, article in enumerate(_field(root, "data", list, where)):
+        for p, paragraph in enumerate(_field(article, "paragraphs", list, f"{where}: article {a}")):
+            here = f"{where}: article {a}, paragraph {p}"
+            context = _field(paragraph, "context", str, here)
+            questions += [_read_question(qa, context, here) for qa in _field(paragraph, "qas", list, here)]
+    return questions
+
+
+def read_file(path: Path) -> list[Question]:
+    """The questions of one SQuAD 1.1 or 2.0 file. Raises InputError naming the file and the place."""
+    return parse_questions(read_json(path), str(path))
+
+
+def read_questions(paths: Sequence[Path]) -> list[Question]:
+    """All questions of several files. InputError for a duplicate id, or answers that are not where they say."""
+    questions, seen = [], {}
+    misplaced = []
+    for path in paths:
+        for question in read_file(path):
+            if question.id in seen:
+                raise InputError(f"{path}: question id {question.id} is already in {seen[question.id]}")
+            seen[question.id] = path
+            questions.append(question)
+            for text, start in question.answers:
+                if start < 0 or not text or question.context[start : start + len(text)] != text:
+                    misplaced.append(f"{path}: question id {question.id}, answer {text!r} is not at {start}")
+    if misplaced:
+        raise InputError(f"{len(misplaced)} answer(s) are not where they say; the first: {'; '.join(misplaced[:3])}")
+    if not questions:
+        raise InputError(f"{', '.join(map(str, paths))}: no questions")
+    return questions
+
+
+# ---- questions to windows --------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Windows:
+    """N windows over M questions, stored flat: 100,000 questions are a few arrays, not a few million objects."""
+
+    tokens: np.ndarray  # int32 [sum of lengths], the windows' tokens in a row
+    begin: np.ndarray  # int64 [N + 1], window n is tokens[begin[n] : begin[n + 1]]
+    question: np.ndarray  # int32 [N], the question it belongs to; ascending
+    context_at: np.ndarray  # int32 [N], position in the window of its first context token
+    context_from: np.ndarray  # int32 [N], which token of the whole context that is
+    span: np.ndarray  # int32 [N, 2], labelled first and last position in the window; (0, 0) is [CLS]
+    char_spans: np.ndarray  # int32 [sum of context lengths, 2], each context token's characters in the original text
+    context_begin: np.ndarray  # int64 [M], where in char_spans the question's context begins
+    counts: dict[str, int]  # what happened on the way, for the log
+    pad: int  # id of [PAD]
+
+    def __len__(self) -> int:
+        return len(self.question)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens in each window, int64 [N]"""
+        return np.diff(self.begin)
+
+
+def token_span(char_spans: np.ndarray, start: int, end: int) -> tuple[int, int] | None:
+    """First and last token that overlap characters [start, end), or None where no token does.
+
+    char_spans [T, 2]. Tokens ascend and do not overlap, so both ends are a binary search. An answer inside one token
+    ("km" in "400km") is labelled with that whole token.
+    """
+    first = int(np.searchsorted(char_spans[:, 1], start, side="right"))
+    last = int(np.searchsorted(char_spans[:, 0], end, side="left")) - 1
+    return (first, last) if first <= last else None
+
+
+def _context_windows(length: int, room: int, doc_stride: int) -> list[tuple[int, int]]:
+    """[(from, to)] of each window over a context of `length` tokens; one empty window for an empty context."""
+    windows, start = [], 0
+    while True:
+        end = min(start + room, length)
+        windows.append((start, end))
+        if end == length:
+            return windows
+        start += doc_stride
+
+
+def make_windows(
+    questions: Sequence[Question], tokenizer: Tokenizer, max_length: int, doc_stride: int, max_query_length: int
+) -> Windows:
+    """Tokenize and window the questions. Each distinct context is tokenized once.
+
+    max_length: tokens in a window, special ones included. doc_stride: the step between windows in tokens (the
+    `tokenizers` library calls the *overlap* stride; it is not used here). max_query_length: longer questions are cut.
+    Raises InputError where a stride would skip context, or the question leaves no room for it.
+    """
+    if doc_stride > max_length - max_query_length - 3:
+        raise InputError(
+            f"data.doc_stride: {doc_stride} could skip text: a window of {max_length} has only "
+            f"{max_length - max_query_length - 3} context tokens beside a question of {max_query_length}"
+        )
+    cls, sep, pad = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[PAD]"))
+    contexts = list(dict.fromkeys(question.context for question in questions))
+    context_number = {context: number for number, context in enumerate(contexts)}
+    encoded = tokenizer.encode_batch(contexts, add_special_tokens=False)
+    context_ids = [np.array(e.ids, dtype=np.int32) for e in encoded]
+    context_chars = [np.array(e.offsets, dtype=np.int32).reshape(-1, 2) for e in encoded]
+    context_offset = np.cumsum([0] + [len(ids) for ids in context_ids])
+    query_ids = [e.ids for e in tokenizer.encode_batch([q.question for q in questions], add_special_tokens=False)]
+
+    counts = {"questions": len(questions), "windows": 0, "questions_cut": 0, "answers_widened": 0, "answers_lost": 0}
+    pieces, rows = [], []
+    for number, question in enumerate(questions):
+        query = query_ids[number][:max_query_length]
+        counts["questions_cut"] += len(query_ids[number]) > max_query_length
+        c = context_number[question.context]
+        answer = None
+        if question.answers:
+            text, start = question.answers[0]
+            answer = token_span(context_chars[c], start, start + len(text))
+            if answer is None:
+                counts["answers_lost"] += 1
+            else:  # does token -> character give back what character -> token was given?
+                first_char, last_char = context_chars[c][answer[0], 0], context_chars[c][answer[1], 1]
+                counts["answers_widened"] += question.context[first_char:last_char] != text.strip()
+        at = len(query) + 2
+        for begin, end in _context_windows(len(context_ids[c]), max_length - len(query) - 3, doc_stride):
+            pieces += [[cls, *query, sep], context_ids[c][begin:end], [sep]]
+            inside = answer is not None and begin <= answer[0] and answer[1] < end
+            span = (at + answer[0] - begin, at + answer[1] - begin) if inside else (0, 0)
+            rows.append((number, at, begin, *span, at + end - begin + 1))
+    counts["windows"] = len(rows)
+    table = np.array(rows, dtype=np.int64)
+    return Windows(
+        tokens=np.concatenate(pieces).astype(np.int32),
+        begin=np.concatenate([[0], np.cumsum(table[:, 5])]),
+        question=table[:, 0].astype(np.int32),
+        context_at=table[:, 1].astype(np.int32),
+        context_from=table[:, 2].astype(np.int32),
+        span=table[:, 3:5].astype(np.int32),
+        char_spans=np.concatenate(context_chars),
+        context_begin=context_offset[[context_number[q.context] for q in questions]],
+        counts={key: int(value) for key, value in counts.items()},
+        pad=pad,
+    )
+
+
+# ---- windows to a batch ----------------------------------------------------------------------------------------------
+
+
+def collate(windows: Windows, rows: np.ndarray) -> dict[str, torch.Tensor | None]:
+    """The windows `rows` [B] as one padded batch.
+
+    tokens, types int64 [B, T]; mask bool [B, T], None where nothing is padded; candidates bool [B, T] (where an answer
+    may start or end: [CLS] and the context); span int64 [B, 2].
+    """
+    tokens = pad_rows([windows.tokens[windows.begin[n] : windows.begin[n + 1]] for n in rows], windows.pad)
+    position = np.arange(tokens.shape[1])[None, :]  # [1, T]
+    lengths, context_at = windows.lengths[rows][:, None], windows.context_at[rows][:, None]  # [B, 1]
+    mask = position < lengths
+    in_context = (position >= context_at) & (position < lengths - 1)
+    return {
+        "tokens": torch.from_numpy(tokens.astype(np.int64)),
+        "types": torch.from_numpy(((position >= context_at) & mask).astype(np.int64)),
+        "mask": None if mask.all() else torch.from_numpy(mask),
+        "candidates": torch.from_numpy(in_context | (position == 0)),
+        "span": torch.from_numpy(windows.span[rows].astype(np.int64)),
+    }

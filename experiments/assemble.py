@@ -1,0 +1,82 @@
+"""From a spec to a model, and what was trained to and from a checkpoint folder."""
+
+from collections.abc import Collection
+from pathlib import Path
+
+from tokenizers import Tokenizer
+from torch import Tensor
+
+from experiments.schedule import part_of
+from experiments.spec import Spec
+from inputs import InputError
+from lora.adapter import load_adapter, save_adapter
+from lora.inject import inject, lora_layers
+from model.bert import Dropout
+from model.checkpoint import fill_parameters, read_tensors, write_tensors
+from model.heads import SpanHead, TaskModel
+from model.pretrained import Pretrained, load_encoder, load_tokenizer
+
+HEAD, ENCODER = "head.safetensors", "encoder.safetensors"
+
+
+def build_model(spec: Spec) -> tuple[TaskModel, Pretrained, Tokenizer]:
+    """Pretrained encoder, LoRA where the spec asks for it, a new head. Random parts draw from torch's generator: seed
+    it first. Every parameter of the result is frozen until `set_trainable`."""
+    overrides = {"attention": spec.model.attention, "attention_dropout": spec.model.attention_dropout}
+    if spec.model.dropout is not None:
+        overrides["dropout"] = spec.model.dropout
+    encoder, pretrained = load_encoder(spec.model.pretrained, **overrides)
+    if spec.data.max_length > encoder.config.max_positions:
+        raise InputError(
+            f"data.max_length: {spec.data.max_length}, but {spec.model.pretrained} has only "
+            f"{encoder.config.max_positions} positions"
+        )
+    tokenizer = load_tokenizer(pretrained.folder)
+    if tokenizer.get_vocab_size() > encoder.config.vocab_size:
+        raise InputError(
+            f"{pretrained.folder}: the tokenizer knows {tokenizer.get_vocab_size()} tokens, the encoder only "
+            f"{encoder.config.vocab_size}; they do not belong together"
+        )
+    if spec.lora is not None:
+        inject(
+            encoder,
+            spec.lora.targets,
+            spec.lora.rank,
+            spec.lora.alpha,
+            dropout=lambda: Dropout(spec.lora.dropout),
+            ranks=spec.lora.ranks,
+            rslora=spec.lora.rslora,
+        )
+    model = TaskModel(encoder, SpanHead(encoder.config.hidden_size, spec.model.head_dropout))
+    return model.requires_grad_(False), pretrained, tokenizer
+
+
+def _encoder_parameters(model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> dict[str, Tensor]:
+    """{Hugging Face name: parameter} of the encoder's own trained weights; adapters are saved elsewhere."""
+    chosen = {}
+    for name, parameter in model.encoder.named_parameters():
+        if f"encoder.{name}" in trained and part_of(f"encoder.{name}") != "lora":
+            module_path, _, leaf = name.rpartition(".")
+            chosen[f"{pretrained.hugging_face_name(module_path)}.{leaf}"] = parameter
+    return chosen
+
+
+def save_trained(folder: Path, model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> None:
+    """Write what differs from the pretrained checkpoint: head, adapters (PEFT's format), and the encoder parameters
+    among the names in `trained`."""
+    write_tensors(folder / HEAD, dict(model.head.named_parameters()))
+    if any(lora_layers(model.encoder)):
+        save_adapter(model.encoder, folder, pretrained.hugging_face_name, pretrained.name)
+    encoder = _encoder_parameters(model, pretrained, trained)
+    if encoder:
+        write_tensors(folder / ENCODER, encoder)
+
+
+def load_trained(folder: Path, model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> None:
+    """The inverse of `save_trained`. Raises InputError naming what is missing, unexpected or misshapen."""
+    fill_parameters(dict(model.head.named_parameters()), read_tensors(folder / HEAD), folder / HEAD)
+    if any(lora_layers(model.encoder)):
+        load_adapter(model.encoder, folder, pretrained.hugging_face_name)
+    encoder = _encoder_parameters(model, pretrained, trained)
+    if encoder:
+        fill_parameters(encoder, read_tensors(folder / ENCODER), folder / ENCODER)

@@ -1,0 +1,82 @@
+"""What a person sees while a run goes on: the banner at its start, a line per evaluation, the last screen."""
+
+import sys
+
+from experiments.run import Run
+
+
+def amount(count: float) -> str:
+    """1234567 -> "1.23 M" """
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """3725 -> "1 h 02 min", 95 -> "1 min 35 s", 9.4 -> "9.4 s" """
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def banner(run: Run, tables: list[list[dict]], remark: str | None) -> None:
+    """One screen: what trains, how much of it, on what. tables: the rows of `train.phase_table` for each phase."""
+    spec, config, pretrained = run.spec, run.model.encoder.config, run.pretrained
+    total = sum(parameter.numel() for parameter in run.model.parameters())
+    counts = run.task.counts
+    print(f"{spec.name}: {spec.model.task}, seed {spec.seed}")
+    print(
+        f"  model    {pretrained.name}: {config.num_layers} layers, {config.hidden_size} wide, "
+        f"{amount(total)} parameters with its head"
+    )
+    if pretrained.unused:
+        print(f"           not used from the checkpoint: {', '.join(pretrained.unused)}")
+    for split in ("train", "dev"):
+        c = counts[split]
+        notes = [f"{c[key]} {text}" for key, text in NOTES.items() if c[key]]
+        print("; ".join([f"  {split:8} {c['questions']:,} questions in {c['windows']:,} windows", *notes]))
+    print(f"  machine  {run.device}, {run.precision.name} ({run.precision.reason})")
+    begin = 0
+    for phase, end, rows in zip(spec.phases, run.phase_ends, tables, strict=True):
+        trained = sum(row["parameters"] for row in rows)
+        print(
+            f"  phase    {phase.name}: {phase.epochs:g} epochs, {end - begin} steps, trains {amount(trained)} "
+            f"parameters ({100 * trained / total:.2f} %)"
+        )
+        print(
+            "           " + ", ".join(f"{row['part']} {amount(row['parameters'])} at {row['lr']:.2g}" for row in rows)
+        )
+        begin = end
+    print(f"  folder   {run.folder}")
+    if remark:
+        print(f"  {remark}")
+    sys.stdout.flush()
+
+
+NOTES = {
+    "questions_cut": "questions cut to max_query_length",
+    "answers_widened": "answers that begin or end inside a token",
+    "answers_lost": "answers without a token (labelled as no answer)",
+}
+
+
+def metrics_line(metrics: dict[str, float]) -> str:
+    """ "loss 1.234  exact 56.7  f1 65.4" """
+    return "  ".join(f"{key} {value:.3f}" if key == "loss" else f"{key} {value:.1f}" for key, value in metrics.items())
+
+
+def ending(run: Run, reason: str) -> None:
+    """One screen: how it ended, the best evaluation and where it is, what to type next."""
+    progress, clock = run.progress, run.progress.clock
+    print(f"{run.spec.name}: {reason} after {progress.step} steps, {run.epoch:.2f} epochs, {duration(run.log.seconds)}")
+    print("  time     " + ", ".join(f"{name} {duration(seconds)}" for name, seconds in clock.items()))
+    if progress.best:
+        best = progress.best
+        print(f"  best     {metrics_line(best['metrics'])}  (step {best['step']}, epoch {best['epoch']:.2f})")
+        print(f"           in {run.folder / 'best'}")
+    print(f"  next     python eval.py summary {run.folder}")
+    sys.stdout.flush()

@@ -1,0 +1,91 @@
+"""A run's diary: metrics.jsonl, append-only, one self-describing JSON record a line.
+
+Every record has `kind` (run, phase, train, eval, event, end), `step` (optimizer steps taken), `epoch` (fractional),
+`seconds` since the run began (monotonic across resumes) and `time` (UTC). No NaN or Infinity: a number that is not
+finite becomes null.
+"""
+
+import json
+import math
+import os
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from inputs import InputError
+
+FILE = "metrics.jsonl"
+
+
+def json_safe(value):
+    """The value with every number that JSON cannot write replaced by null, all the way down."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {str(key): json_safe(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [json_safe(item) for item in value]
+    return value
+
+
+class RunLog:
+    """Appends records to a run folder's metrics.jsonl. One line is one write, so a reader sees whole lines only."""
+
+    def __init__(self, folder: Path, offset: int = 0, seconds: float = 0.0):
+        """offset: bytes to keep of an existing file (0 starts anew); seconds: how long the run had taken by then."""
+        self._file = (folder / FILE).open("r+b" if offset else "wb", buffering=0)
+        self._file.truncate(offset)
+        self._file.seek(offset)
+        self._started = time.monotonic() - seconds
+
+    @property
+    def seconds(self) -> float:
+        return time.monotonic() - self._started
+
+    @property
+    def offset(self) -> int:
+        """Bytes written so far, all of them on disk when this returns."""
+        os.fsync(self._file.fileno())
+        return self._file.tell()
+
+    def write(self, kind: str, step: int, epoch: float, **fields) -> dict:
+        record = {
+            "kind": kind,
+            "step": step,
+            "epoch": round(epoch, 6),
+            "seconds": round(self.seconds, 3),
+            "time": datetime.now(UTC).isoformat(timespec="seconds"),
+            **json_safe(fields),
+        }
+        self._file.write((json.dumps(record, allow_nan=False) + "\n").encode())
+        return record
+
+    def close(self) -> None:
+        self._file.close()
+
+
+def read_records(folder: Path) -> tuple[list[dict], list[str]]:
+    """The records of a run folder, and a remark for each line that is not one. A torn last line (the run was killed
+    while writing) is such a remark, not an error. Raises InputError where there is no readable metrics.jsonl."""
+    path = folder / FILE
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read ({error.strerror}); is {folder} a run folder?") from None
+    records, remarks = [], []
+    lines = data.split(b"\n")
+    for number, line in enumerate(lines, 1):
+        if not line:
+            continue
+        if number == len(lines):  # a whole line ends in a newline, so what follows the last one is torn
+            remarks.append(f"{path}: line {number} is torn (the run was stopped while writing it); ignored")
+            continue
+        try:
+            record = json.loads(line)
+        except (ValueError, RecursionError):
+            record = None
+        if isinstance(record, dict) and isinstance(record.get("kind"), str):
+            records.append(record)
+        else:
+            remarks.append(f"{path}: line {number} is not a record; ignored")
+    return records, remarks

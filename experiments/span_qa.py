@@ -1,0 +1,82 @@
+"""The span QA task: its examples, its batches, its evaluation."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor
+from tqdm import tqdm
+
+from data.answers import decode, score_answers
+from data.batching import eval_batches
+from data.sources import question_set
+from data.squad import collate, make_windows
+from experiments.machine import Precision
+from experiments.spec import Spec
+from model.heads import TaskModel
+
+EVAL_BATCH_TOKENS = 8192  # without gradients four times the training batch fits the same memory
+
+
+class SpanQA:
+    """Training and development windows of an experiment. Building it reads, tokenizes and labels everything."""
+
+    def __init__(self, spec: Spec, tokenizer: Tokenizer, root: Path):
+        data = spec.data
+        window = {
+            "max_length": data.max_length,
+            "doc_stride": data.doc_stride,
+            "max_query_length": data.max_query_length,
+        }
+        train, train_digest = question_set(data.source, "train", data.train, data.train_limit, root)
+        self.dev_questions, dev_digest = question_set(data.source, "dev", data.dev, data.dev_limit, root)
+        self.train, self.dev = (
+            make_windows(train, tokenizer, **window),
+            make_windows(self.dev_questions, tokenizer, **window),
+        )
+        self.fingerprints = {"train": train_digest, "dev": dev_digest}
+        self.counts = {"train": self.train.counts, "dev": self.dev.counts}
+        self._train_ids = [question.id for question in train]
+        # A model that is shown unanswerable questions may answer "no answer"; another must not.
+        answerable_only = all(question.answers for question in train)
+        self._null_threshold = None if answerable_only else spec.eval.null_threshold
+        self._decoding = {"n_best": spec.eval.n_best, "max_answer_length": spec.eval.max_answer_length}
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Tokens of each training window [N]"""
+        return self.train.lengths
+
+    def batch(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor | None]:
+        return _to(collate(self.train, rows), device)
+
+    def example_ids(self, rows: np.ndarray) -> list[str]:
+        return [self._train_ids[i] for i in self.train.question[rows]]
+
+    @torch.no_grad()
+    def evaluate(self, model: TaskModel, device: torch.device, precision: Precision) -> dict[str, float]:
+        """Loss (mean over windows) and the task's metrics on the development set. Leaves the model's mode as it was."""
+        was_training = model.training
+        model.eval()
+        windows = self.dev
+        start, end = (np.zeros(len(windows.tokens), dtype=np.float32) for _ in range(2))
+        losses = np.zeros(len(windows))
+        batches = eval_batches(windows.lengths, EVAL_BATCH_TOKENS)
+        for rows in tqdm(batches, desc="evaluating", leave=False, disable=None):
+            batch = _to(collate(windows, rows), device)
+            with precision.autocast(device):
+                logits = model(batch)  # [B, 2, T]
+            losses[rows] = model.head.loss(logits, batch).cpu().numpy()
+            for row, (start_logits, end_logits) in zip(rows, logits.cpu().numpy(), strict=True):
+                span = slice(windows.begin[row], windows.begin[row + 1])
+                start[span] = start_logits[: span.stop - span.start]
+                end[span] = end_logits[: span.stop - span.start]
+        model.train(was_training)
+        answers = decode(windows, start, end, **self._decoding).texts(self.dev_questions, self._null_threshold)
+        predictions = {question.id: text for question, text in zip(self.dev_questions, answers, strict=True)}
+        return {"loss": float(losses.mean()), **score_answers(self.dev_questions, predictions)}
+
+
+def _to(batch: dict[str, Tensor | None], device: torch.device) -> dict[str, Tensor | None]:
+    return {key: None if value is None else value.to(device, non_blocking=True) for key, value in batch.items()}

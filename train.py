@@ -1,0 +1,350 @@
+"""One experiment, from its JSON to its run folder. Read it top to bottom: set up, one step, the loop, the command.
+
+    python train.py --exp exp/bert_phase2.json
+
+The run folder gets spec.json (the resolved experiment), metrics.jsonl (a record a line), last/ (to resume from) and
+best/ (to use). What trains, at which rate, on which examples is a function of the spec and the position in the data
+order; `Progress` holds the rest. So a run that was killed and resumed writes what it would have written anyway.
+"""
+
+import argparse
+import math
+import signal
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from data.batching import TrainingOrder
+from experiments import console, machine
+from experiments.assemble import build_model
+from experiments.run import Run, Sums, checkpoint_due, open_folder, save_best, save_last
+from experiments.schedule import Group, entry_for, parameter_groups, part_of, rate_factor, set_trainable
+from experiments.span_qa import SpanQA
+from experiments.spec import OptimSpec, Spec, read_spec
+from inputs import InputError
+
+HERE = Path(__file__).resolve().parent
+
+# ---- set up ----------------------------------------------------------------------------------------------------------
+
+
+def make_optimizer(spec: OptimSpec, groups: list[Group], model: nn.Module) -> torch.optim.Optimizer:
+    """One optimizer for the whole run, with every group that any phase trains. Rates are set before each step."""
+    parameters = dict(model.named_parameters())
+    settings = [
+        {"params": [parameters[name] for name in group.names], "weight_decay": group.weight_decay} for group in groups
+    ]
+    # The fused kernels update a tensor in one pass; on a CPU that is five times as fast as the default.
+    if spec.name == "sgd":
+        return torch.optim.SGD(settings, lr=spec.lr, momentum=spec.momentum, fused=True)
+    if spec.name == "rmsprop":
+        return torch.optim.RMSprop(settings, lr=spec.lr, alpha=spec.beta2, eps=spec.eps)
+    adam = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[spec.name]
+    return adam(settings, lr=spec.lr, betas=(spec.beta1, spec.beta2), eps=spec.eps, fused=True)
+
+
+def set_up(spec: Spec, folder: Path, data_root: Path) -> Run:
+    """Everything a run needs, in memory; nothing is written yet. Raises InputError for whatever is wrong."""
+    machine.keep_freed_memory()
+    if spec.runtime.threads:
+        torch.set_num_threads(spec.runtime.threads)
+    torch.use_deterministic_algorithms(spec.runtime.deterministic)
+    device = machine.choose_device(spec.runtime.device)
+    precision = machine.choose_precision(spec.amp, device)
+
+    torch.manual_seed(spec.seed)  # before the model is built: its new weights depend on it
+    model, pretrained, tokenizer = build_model(spec)
+    model.to(device).train()
+    layers = model.encoder.config.num_layers
+    groups = parameter_groups(model, spec.phases, spec.optim.lr, spec.optim.weight_decay, layers)
+
+    task = SpanQA(spec, tokenizer, data_root)
+    ends = [sum(phase.epochs for phase in spec.phases[: i + 1]) for i in range(len(spec.phases))]  # in epochs
+    data = spec.data
+    order = TrainingOrder(
+        task.lengths, ends[-1], spec.seed, data.batch_tokens, data.batch_size, accumulate=spec.optim.accumulate
+    )
+    phase_ends = [order.position(end) for end in ends]
+    for phase, begin, end in zip(spec.phases, [0, *phase_ends], phase_ends, strict=False):
+        if begin == end:
+            raise InputError(f"phases: {phase.name!r}, {phase.epochs:g} epochs long, is shorter than one step")
+    if spec.eval.every_steps:
+        regular = range(spec.eval.every_steps, len(order) + 1, spec.eval.every_steps)
+    else:
+        every = spec.eval.every_epochs or 1.0
+        regular = [order.position(k * every) for k in range(1, int(ends[-1] / every + 1e-9) + 1)]
+    return Run(
+        spec=spec,
+        folder=folder,
+        device=device,
+        precision=precision,
+        model=model,
+        pretrained=pretrained,
+        task=task,
+        order=order,
+        phase_ends=phase_ends,
+        evaluate_at={*regular, *phase_ends} - {0},
+        groups=groups,
+        optimizer=make_optimizer(spec.optim, groups, model),
+        scaler=torch.amp.GradScaler(device.type, enabled=precision.dtype == torch.float16),
+    )
+
+
+# ---- phases ----------------------------------------------------------------------------------------------------------
+
+
+def phase_table(run: Run, index: int) -> list[dict]:
+    """What trains in a phase, a row per part of the model: tensors, parameters, highest learning rate."""
+    rows: dict[str, dict] = {}
+    for name, parameter in run.model.named_parameters():
+        if entry_for(run.spec.phases[index], name) is not None:
+            row = rows.setdefault(part_of(name), {"part": part_of(name), "tensors": 0, "parameters": 0, "lr": 0.0})
+            row["tensors"] += 1
+            row["parameters"] += parameter.numel()
+    for group in run.groups:
+        if group.peaks[index] is not None:
+            rows[group.label]["lr"] = max(rows[group.label]["lr"], group.peaks[index])
+    return list(rows.values())
+
+
+def phase_steps(run: Run, index: int) -> int:
+    return run.phase_ends[index] - (run.phase_ends[index - 1] if index else 0)
+
+
+def enter_phase(run: Run, index: int) -> None:
+    """Freeze and unfreeze for a phase. Its beginning is written down once, also if the run was resumed inside it."""
+    progress, phase = run.progress, run.spec.phases[index]
+    set_trainable(run.model, phase)
+    if index != progress.phase:
+        progress.phase, progress.phase_step = index, progress.step
+        run.record("phase", name=phase.name, index=index, steps=phase_steps(run, index), trains=phase_table(run, index))
+
+
+def set_rates(run: Run) -> dict[str, float]:
+    """Give every group its learning rate for the coming step. Returns {part: rate} of what trains."""
+    progress = run.progress
+    # Counted in steps taken: one that was skipped leaves the schedule where it was.
+    step, steps = progress.step - progress.phase_step, phase_steps(run, progress.phase)
+    factor = rate_factor(run.spec.phases[progress.phase], step, steps)
+    rates: dict[str, float] = {}
+    for group, settings in zip(run.groups, run.optimizer.param_groups, strict=True):
+        peak = group.peaks[progress.phase]
+        settings["lr"] = 0.0 if peak is None else peak * factor
+        if peak is not None:
+            rates[group.label] = max(rates.get(group.label, 0.0), settings["lr"])
+    return rates
+
+
+# ---- one step --------------------------------------------------------------------------------------------------------
+
+
+def backward(run: Run, batches: list[np.ndarray]) -> tuple[float, float]:
+    """Gradients of the mean loss over all examples of all batches. Returns (that loss, gradient norm before clipping).
+
+    Each batch's losses are divided by the number of examples in the whole step: batches of 16, 16 and 3 examples give
+    the gradient of one batch of 35, not the mean of three means.
+    """
+    optim, sums = run.spec.optim, run.progress.sums
+    count = sum(len(rows) for rows in batches)
+    total = torch.zeros((), device=run.device)
+    for rows in batches:
+        started = time.perf_counter()
+        batch = run.task.batch(rows, run.device)
+        run.progress.clock["data"] += time.perf_counter() - started
+        with run.precision.autocast(run.device):
+            logits = run.model(batch)
+        loss = run.model.head.loss(logits, batch, optim.label_smoothing).sum() / count
+        run.scaler.scale(loss).backward()
+        total += loss.detach()
+        sums.tokens += int(run.task.lengths[rows].sum())
+        sums.padded_tokens += batch["tokens"].numel()
+    run.scaler.unscale_(run.optimizer)  # before clipping: the limit is meant for the true gradient
+    trained = [p for p in run.model.parameters() if p.requires_grad]
+    norm = nn.utils.clip_grad_norm_(trained, math.inf if optim.clip is None else optim.clip)
+    return total.item(), norm.item()
+
+
+def take_step(run: Run, batches: list[np.ndarray]) -> None:
+    """One optimizer step, or, where loss or gradient are not finite, a record of why there was none."""
+    progress, sums, clip = run.progress, run.progress.sums, run.spec.optim.clip
+    loss, norm = backward(run, batches)
+    if progress.step == progress.phase_step:
+        silent = [name for name, p in run.model.named_parameters() if p.requires_grad and p.grad is None]
+        if silent:
+            raise RuntimeError(f"no gradient reached {', '.join(silent)}: they would never train")
+    if math.isfinite(loss) and math.isfinite(norm):
+        run.optimizer.step()
+        count = sum(len(rows) for rows in batches)
+        progress.step += 1
+        progress.nonfinite = 0
+        sums.loss += loss * count
+        sums.examples += count
+        sums.steps += 1
+        sums.norm += norm
+        sums.norm_max = max(sums.norm_max, norm)
+        sums.clipped += clip is not None and norm > clip
+    else:
+        # With fp16, gradients overflow now and then, and the scaler answers with a smaller factor. Anything else that
+        # is not finite is a fault of the data, the learning rate or the code.
+        overflow = run.scaler.is_enabled() and math.isfinite(loss)
+        ids = [identifier for rows in batches for identifier in run.task.example_ids(rows)]
+        run.record("event", event="overflow" if overflow else "nonfinite", loss=loss, grad_norm=norm, examples=ids)
+        progress.nonfinite += not overflow
+    run.scaler.update()
+    run.optimizer.zero_grad(set_to_none=True)
+    progress.position += 1
+
+
+def record_training(run: Run, rates: dict[str, float]) -> None:
+    """A train record: means over everything since the last one."""
+    progress, sums = run.progress, run.progress.sums
+    seconds = max(1e-9, progress.clock["train"] - run.recorded_at)
+    run.record(
+        "train",
+        loss=sums.loss / sums.examples if sums.examples else None,
+        examples=sums.examples,
+        tokens=sums.tokens,
+        lr=rates,
+        grad_norm=sums.norm / sums.steps if sums.steps else None,
+        grad_norm_max=sums.norm_max,
+        clipped=sums.clipped / sums.steps if sums.steps else None,
+        examples_per_second=sums.examples / seconds,
+        tokens_per_second=sums.tokens / seconds,
+        padding=1 - sums.tokens / sums.padded_tokens,
+        peak_memory_mb=machine.peak_memory_mb(run.device),
+    )
+    progress.sums, run.recorded_at = Sums(), progress.clock["train"]
+
+
+def evaluate(run: Run) -> None:
+    """An eval record, and best/ if this is the best so far. A metric that is not finite is never the best."""
+    progress, metric = run.progress, run.spec.eval.metric
+    started = time.perf_counter()
+    metrics = run.task.evaluate(run.model, run.device, run.precision)
+    seconds = time.perf_counter() - started
+    progress.clock["eval"] += seconds
+    sign = -1 if metric == "loss" else 1
+    value = sign * metrics[metric]
+    best = math.isfinite(value) and (progress.best is None or value > sign * progress.best["metrics"][metric])
+    name = run.spec.phases[progress.phase].name
+    record = run.record(
+        "eval", split="dev", phase=name, metrics=metrics, best=best, eval_seconds=seconds, clock=progress.clock
+    )
+    tqdm.write(f"  epoch {run.epoch:5.2f}  {name:12} {console.metrics_line(metrics)}{'  best' if best else ''}")
+    if best:
+        progress.best, progress.since_best = record, 0
+        save_best(run)
+    else:
+        progress.since_best += 1
+        patience = run.spec.eval.patience
+        if patience is not None and progress.since_best >= patience:
+            progress.stopped_early = True
+            run.record("event", event="early_stop", message=f"{patience} evaluations without a better {metric}")
+
+
+# ---- the loop --------------------------------------------------------------------------------------------------------
+
+
+class Signals:
+    """While active, the first SIGINT or SIGTERM is noted in `caught`; a second one does what it always did."""
+
+    def __enter__(self) -> "Signals":
+        self.caught: int | None = None
+        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
+        return self
+
+    def _note(self, number: int, frame) -> None:
+        self.caught = number
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+
+    def __exit__(self, *exception) -> None:
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+
+
+def train(run: Run) -> tuple[str, int]:
+    """Take every step that is left. Returns how it ended and the exit code that says so."""
+    progress, order = run.progress, run.order
+    phase = None
+    with Signals() as signals, tqdm(total=len(order), initial=progress.position, unit="step", disable=None) as bar:
+        while progress.position < len(order) and not progress.stopped_early:
+            index = next(i for i, end in enumerate(run.phase_ends) if progress.position < end)
+            if index != phase:
+                phase = index
+                enter_phase(run, phase)
+
+            started = time.perf_counter()
+            rates = set_rates(run)
+            take_step(run, order[progress.position])
+            progress.clock["train"] += time.perf_counter() - started
+            bar.update()
+
+            evaluation_due = progress.position in run.evaluate_at
+            if evaluation_due or progress.position % run.spec.runtime.log_every == 0:
+                record_training(run, rates)
+            if progress.nonfinite >= run.spec.optim.nonfinite_limit:
+                return "diverged", 1
+            if evaluation_due:
+                evaluate(run)
+            if evaluation_due or signals.caught or checkpoint_due(run):
+                save_last(run)
+            if signals.caught:
+                run.record("event", event="interrupted", message=signal.Signals(signals.caught).name)
+                return "interrupted", 128 + signals.caught
+    return "stopped early" if progress.stopped_early else "finished", 0
+
+
+# ---- the command -----------------------------------------------------------------------------------------------------
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description="Train one experiment. Its settings: python -m experiments.spec",
+        epilog="example: python train.py --exp exp/squad_lora.json --data-root ~/data --set seed=1 name=squad_seed1",
+    )
+    add = parser.add_argument
+    add("--exp", type=Path, required=True, metavar="FILE", help="the experiment, for example exp/bert_phase2.json")
+    add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override settings: optim.lr=3e-4")
+    add("--data-root", type=Path, default=HERE / "data", metavar="DIR", help="where data files lie (default: data/)")
+    add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs/)")
+    add("--resume", action="store_true", help="continue the run from its last checkpoint, if it has one")
+    add("--overwrite", action="store_true", help="replace a run of the same name")
+    arguments = parser.parse_args(argv)
+    if arguments.resume and arguments.overwrite:
+        parser.error("--resume and --overwrite exclude each other")
+    return arguments
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Exit codes: 0 done, 1 diverged, 2 something handed in is wrong, 130 and 143 interrupted (and resumable)."""
+    arguments = parse_arguments(argv)
+    try:
+        spec = read_spec(arguments.exp, arguments.set)
+        run = set_up(spec, arguments.runs / spec.name, arguments.data_root)
+        remark = open_folder(run, arguments.resume, arguments.overwrite)
+    except InputError as error:
+        print(f"train.py: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("train.py: interrupted before training began", file=sys.stderr)
+        return 130
+    console.banner(run, [phase_table(run, index) for index in range(len(spec.phases))], remark)
+    reason, exit_code = train(run)
+    if reason == "interrupted":
+        print(f"interrupted at step {run.progress.step}; the same command with --resume goes on", file=sys.stderr)
+    else:
+        size = sum(file.stat().st_size for file in (run.folder / "best").glob("*"))
+        run.record("end", reason=reason, best=run.progress.best, clock=run.progress.clock, best_bytes=size)
+        console.ending(run, reason)
+    run.log.close()
+    return exit_code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
