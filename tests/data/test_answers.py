@@ -1,0 +1,137 @@
+import numpy as np
+import pytest
+
+from data.answers import decode, exact_match, f1, max_context, normalise, score_answers
+from data.squad import Question, make_windows
+from tests.data.test_squad import CONTEXT, one
+
+
+def flat_logits(windows, positions: dict[int, list[tuple[int, float]]]) -> np.ndarray:
+    """Zeros, but for {window: [(position in it, logit), ...]}"""
+    logits = np.zeros(len(windows.tokens), dtype=np.float32)
+    for n, entries in positions.items():
+        for position, value in entries:
+            logits[windows.begin[n] + position] = value
+    return logits
+
+
+@pytest.fixture
+def single(tokenizer):
+    """One question over one window: positions 4..15 are the twelve words of the context."""
+    question = one(CONTEXT, "the store")
+    return [question], make_windows([question], tokenizer, 64, 16, 16)
+
+
+def answer(windows, questions, start, end, threshold=None, **options) -> str:
+    logits = flat_logits(windows, {0: start}), flat_logits(windows, {0: end})
+    return decode(windows, *logits, **options).texts(questions, threshold)[0]
+
+
+def test_the_best_span_is_cut_from_the_original_text(single):
+    questions, windows = single
+    assert answer(windows, questions, [(8, 5.0)], [(9, 5.0)]) == "the store"
+    assert answer(windows, questions, [(4, 5.0)], [(15, 5.0)]) == CONTEXT
+
+
+def test_an_end_before_its_start_and_too_long_a_span_are_not_answers(single):
+    questions, windows = single
+    assert answer(windows, questions, [(8, 5.0), (5, 4.0)], [(6, 5.0), (8, 1.0)]) == "man went"
+    assert answer(windows, questions, [(4, 5.0)], [(15, 5.0), (6, 1.0)], max_answer_length=4) == "the man went"
+
+
+def test_question_and_special_positions_never_answer(single):
+    questions, windows = single
+    assert answer(windows, questions, [(1, 9.0), (5, 1.0)], [(2, 9.0), (5, 1.0)]) == "man"
+
+
+def test_no_answer_is_given_where_the_null_score_exceeds_the_span_by_more_than_the_threshold(single):
+    questions, windows = single
+    start, end = [(0, 6.0), (8, 5.0)], [(0, 6.0), (9, 5.0)]  # null 12, span 10
+    assert answer(windows, questions, start, end, threshold=None) == "the store"
+    assert answer(windows, questions, start, end, threshold=1.9) == ""
+    assert answer(windows, questions, start, end, threshold=2.0) == "the store"
+
+
+def test_the_null_score_is_the_minimum_over_the_windows(tokenizer):
+    question = one(CONTEXT, "the store")
+    windows = make_windows([question], tokenizer, max_length=10, doc_stride=3, max_query_length=2)
+    cls = flat_logits(windows, {0: [(0, 3.0)], 1: [(0, -1.0)], 2: [(0, 5.0)], 3: [(0, 2.0)]})
+    assert decode(windows, cls, cls).null_score.tolist() == [-2.0]
+
+
+def test_an_empty_context_gives_the_empty_answer(tokenizer):
+    questions = [one("", None), one("milk", "milk")]
+    windows = make_windows(questions, tokenizer, 64, 16, 16)
+    zeros = np.zeros(len(windows.tokens), dtype=np.float32)
+    result = decode(windows, zeros, zeros)
+    assert result.texts(questions, None) == ["", "milk"]
+    assert result.span_score[0] == -np.inf
+
+
+def test_a_token_counts_only_in_the_window_with_the_most_context_around_it(tokenizer):
+    question = one(CONTEXT, "the store")
+    windows = make_windows([question], tokenizer, max_length=10, doc_stride=3, max_query_length=2)
+    flags = max_context(windows)
+    used = []
+    for n in range(len(windows)):
+        span = flags[windows.begin[n] + windows.context_at[n] : windows.begin[n + 1] - 1]
+        used.append((windows.context_from[n] + span.nonzero()[0]).tolist())
+    # By hand, min(left, right) in windows of 5, 5, 5 and 3: 3 is 1 in window 0 and 0 in window 1; 4 is 0 and 1; 6 is 1
+    # (window 1) and 0 (window 2); 7 is 0 and 1; 9 is 1 (window 2) and 0 (window 3); 10 is 0 in window 2 and 1 in 3.
+    assert used == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11]]
+    assert sorted(sum(used, [])) == list(range(12))
+
+
+def test_decoding_finds_every_answer_of_perfect_logits_over_many_windows(tokenizer):
+    words = " ".join(f"w{i}" for i in range(200))
+    questions = [Question(f"q{i}", "who ?", words, ((f"w{i}", words.index(f"w{i}")),)) for i in range(100, 200)]
+    windows = make_windows(questions, tokenizer, max_length=64, doc_stride=20, max_query_length=8)
+    start, end = (np.zeros(len(windows.tokens), dtype=np.float32) for _ in range(2))
+    for n in range(len(windows)):
+        start[windows.begin[n] + windows.span[n, 0]] = end[windows.begin[n] + windows.span[n, 1]] = 9
+        start[windows.begin[n] + windows.span[n, 0]] = 9
+    predicted = decode(windows, start, end).texts(questions, None)
+    assert predicted == [question.answers[0][0] for question in questions]
+
+
+# ---- metrics, by the official script's rules -------------------------------------------------------------------------
+
+
+def test_normalisation_drops_case_punctuation_articles_and_spaces():
+    assert normalise("The  U.S. Army's\tan end") == "us armys end"
+    assert normalise("A.") == ""
+
+
+@pytest.mark.parametrize(
+    "gold,predicted,exact,overlap",
+    [
+        ("the store", "store.", 1, 1),
+        ("in the red house", "a red house", 0, 0.8),
+        ("store", "", 0, 0),
+        ("", "", 1, 1),
+        ("the", "", 1, 1),
+        ("b b c", "b c c", 0, 2 / 3),
+    ],
+)
+def test_exact_match_and_f1(gold, predicted, exact, overlap):
+    assert exact_match(gold, predicted) == exact
+    assert f1(gold, predicted) == pytest.approx(overlap)
+
+
+def test_the_best_of_several_gold_answers_counts_and_kinds_are_split():
+    questions = [
+        Question("a", "?", "red house", (("house", 4), ("red house", 0))),
+        Question("b", "?", "red house", ()),
+        Question("c", "?", "the house", (("the", 0), ("house", 4))),  # "the" normalises to nothing: it cannot be right
+    ]
+    result = score_answers(questions, {"a": "red house", "b": "house", "c": ""})
+    assert result == pytest.approx(
+        {
+            "exact": 100 / 3,
+            "f1": 100 / 3,
+            "HasAns_exact": 50.0,
+            "HasAns_f1": 50.0,
+            "NoAns_exact": 0.0,
+            "NoAns_f1": 0.0,
+        }
+    )

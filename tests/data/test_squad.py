@@ -1,0 +1,184 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from data.squad import Question, collate, make_windows, read_questions, token_span
+from inputs import InputError
+
+CONTEXT = "the man went to the store and bought a gallon of milk"  # 12 words, one token each
+
+
+def write_squad(path: Path, paragraphs: list[tuple[str, list[dict]]]) -> Path:
+    """paragraphs: [(context, [qa, ...]), ...]"""
+    data = [{"title": "t", "paragraphs": [{"context": context, "qas": qas} for context, qas in paragraphs]}]
+    path.write_text(json.dumps({"version": "v2.0", "data": data}), encoding="utf-8")
+    return path
+
+
+def qa(identifier="q1", question="who?", answers=(("man", 4),), **more) -> dict:
+    return {
+        "id": identifier,
+        "question": question,
+        "answers": [{"text": text, "answer_start": start} for text, start in answers],
+        **more,
+    }
+
+
+def one(context: str, answer: str | None, question: str = "who ?") -> Question:
+    answers = () if answer is None else ((answer, context.index(answer)),)
+    return Question("q", question, context, answers)
+
+
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def test_both_versions_of_the_format_are_read(tmp_path):
+    path = write_squad(
+        tmp_path / "a.json", [(CONTEXT, [qa(), qa("q2", answers=(), is_impossible=True, plausible_answers=[])])]
+    )
+    first, second = read_questions([path])
+    assert first.answers == (("man", 4),) and second.answers == ()
+
+
+@pytest.mark.parametrize(
+    "change,message",
+    [
+        ({"id": 5}, r"article 0, paragraph 0: 'id': expected str, found int"),
+        ({"question": None}, r"question id q1: 'question': expected str, found NoneType"),
+        ({"answers": []}, r"question id q1: has no answers and is not is_impossible"),
+        ({"is_impossible": True}, r"question id q1: has answers but is_impossible is true"),
+        ({"is_impossible": 1}, r"'is_impossible': expected bool, found int"),
+        ({"answers": [{"text": "man"}]}, r"question id q1: no 'answer_start'"),
+        ({"answers": [{"text": "man", "answer_start": True}]}, r"'answer_start': expected int, found bool"),
+        ({"answers": [{"text": "man", "answer_start": 5}]}, r"1 answer.* not where they say.*q1.*'man' is not at 5"),
+        ({"answers": [{"text": "man", "answer_start": -52}]}, r"'man' is not at -52"),
+    ],
+)
+def test_what_is_wrong_is_named_with_its_place(tmp_path, change, message):
+    path = write_squad(tmp_path / "a.json", [(CONTEXT, [qa() | change])])
+    with pytest.raises(InputError, match=message):
+        read_questions([path])
+
+
+def test_a_duplicate_id_is_an_error_also_across_files(tmp_path):
+    a, b = (write_squad(tmp_path / name, [(CONTEXT, [qa()])]) for name in ("a.json", "b.json"))
+    with pytest.raises(InputError, match=r"b.json: question id q1 is already in .*a.json"):
+        read_questions([a, b])
+
+
+def test_a_file_that_is_not_there_says_where_to_point(tmp_path):
+    with pytest.raises(InputError, match="no such file"):
+        read_questions([tmp_path / "none.json"])
+
+
+# ---- characters and tokens -------------------------------------------------------------------------------------------
+
+TEXTS = [
+    "  Leading spaces, then words.",
+    "Café, naïve, and Zoë's re\u0301sume\u0301 in combining marks",
+    "emoji 😀🎉 between wörds",
+    "日本語 and 中文 beside English",
+    "tabs\tand\nnewlines\u00a0and\u200bzero widths",
+    "control \x00\x07 characters are dropped",
+    "U.S.-based (1995–2003), 400km/h",
+]
+
+
+@pytest.mark.parametrize("text", TEXTS)
+def test_every_token_maps_to_the_characters_it_came_from_and_back(tokenizer, text):
+    encoded = tokenizer.encode(text, add_special_tokens=False)
+    spans = np.array(encoded.offsets)
+    for i, (start, end) in enumerate(spans):
+        assert start < end <= len(text)
+        assert token_span(spans, start, end) == (i, i)
+    words = [(text.index(word), len(word)) for word in text.split() if word.isalnum()]
+    for start, length in words:
+        first, last = token_span(spans, start, start + length)
+        assert text[spans[first, 0] : spans[last, 1]] == text[start : start + length]
+
+
+def test_answers_at_the_first_and_last_token_and_inside_one_token(tokenizer):
+    text = "400km from milk"
+    spans = np.array(tokenizer.encode(text, add_special_tokens=False).offsets)
+    assert token_span(spans, 0, 3)[0] == 0
+    assert token_span(spans, text.index("milk"), len(text)) == (len(spans) - 1,) * 2
+    inside = token_span(spans, 1, 2)
+    assert spans[inside[0], 0] <= 1 and spans[inside[1], 1] >= 2
+
+
+def test_a_region_without_a_token_has_no_span(tokenizer):
+    spans = np.array(tokenizer.encode("a    b", add_special_tokens=False).offsets)
+    assert token_span(spans, 2, 4) is None
+
+
+# ---- windows ---------------------------------------------------------------------------------------------------------
+
+
+def window_words(windows, tokenizer) -> list[list[str]]:
+    """The context words of each window."""
+    words = []
+    for n in range(len(windows)):
+        ids = windows.tokens[windows.begin[n] + windows.context_at[n] : windows.begin[n + 1] - 1]
+        words.append([tokenizer.id_to_token(int(i)) for i in ids])
+    return words
+
+
+def test_the_worked_example_of_the_module_is_true(tokenizer):
+    windows = make_windows([one(CONTEXT, "the store")], tokenizer, max_length=10, doc_stride=3, max_query_length=2)
+    assert [" ".join(words) for words in window_words(windows, tokenizer)] == [
+        "the man went to the",
+        "to the store and bought",
+        "and bought a gallon of",
+        "gallon of milk",
+    ]
+    at = windows.context_at[1]
+    assert windows.span.tolist() == [[0, 0], [at + 1, at + 2], [0, 0], [0, 0]]
+
+
+def test_every_context_token_is_in_some_window_whatever_the_stride(tokenizer):
+    for stride in range(1, 6):
+        windows = make_windows([one(CONTEXT, "milk")], tokenizer, max_length=10, doc_stride=stride, max_query_length=2)
+        covered = set()
+        for n, words in enumerate(window_words(windows, tokenizer)):
+            covered |= set(range(windows.context_from[n], windows.context_from[n] + len(words)))
+        assert covered == set(range(12))
+
+
+def test_a_stride_that_would_skip_text_is_an_error(tokenizer):
+    with pytest.raises(InputError, match="doc_stride: 6 could skip text"):
+        make_windows([one(CONTEXT, "milk")], tokenizer, max_length=10, doc_stride=6, max_query_length=2)
+
+
+def test_a_window_is_cls_question_sep_context_sep(tokenizer):
+    windows = make_windows([one("red house", "house")], tokenizer, 64, 16, 16)
+    tokens = [tokenizer.id_to_token(int(i)) for i in windows.tokens]
+    assert tokens == ["[CLS]", "who", "?", "[SEP]", "red", "house", "[SEP]"]
+    assert windows.span.tolist() == [[5, 5]]
+
+
+def test_a_long_question_is_cut_and_counted(tokenizer):
+    windows = make_windows([one(CONTEXT, "milk", question="why " * 30)], tokenizer, 64, 16, 16)
+    assert windows.context_at[0] == 18 and windows.counts["questions_cut"] == 1
+
+
+def test_an_unanswerable_question_and_an_empty_context_are_labelled_cls(tokenizer):
+    windows = make_windows([one(CONTEXT, None), one("", None)], tokenizer, 64, 16, 16)
+    assert windows.span.tolist() == [[0, 0], [0, 0]]
+
+
+def test_a_collated_batch_marks_types_padding_and_candidates(tokenizer):
+    windows = make_windows([one(CONTEXT, "milk"), one("red house", "house")], tokenizer, 64, 16, 16)
+    batch = collate(windows, np.array([1, 0]))
+    assert batch["tokens"].shape == (2, 32)  # 4 + 12 + 1 = 17 tokens, padded to a multiple of 16
+    assert batch["mask"].sum(1).tolist() == [7, 17]
+    assert batch["types"][0].tolist()[:8] == [0, 0, 0, 0, 1, 1, 1, 0]
+    assert batch["candidates"][0].nonzero().squeeze(1).tolist() == [0, 4, 5]
+    assert batch["span"].tolist() == [[5, 5], [15, 15]]
+
+
+def test_a_batch_without_padding_has_no_mask(tokenizer):
+    words = " ".join(["milk"] * 11)
+    windows = make_windows([one(words, "milk")], tokenizer, 64, 16, 16)  # 5 special and question tokens + 11 = 16
+    assert collate(windows, np.array([0]))["mask"] is None
