@@ -154,7 +154,7 @@ def fetch(repository: str, revision: str | None) -> Path:
 
 def locate(name: str) -> Path:
     """A folder, a name of TABLE or a hub id with optional @revision -> the folder that holds the checkpoint."""
-    if Path(name).expanduser().is_dir():
+    if name and Path(name).expanduser().is_dir():
         return Path(name).expanduser()
     if name == "all-MiniLM-L6-v2":
         return packaged_folder()

@@ -60,7 +60,9 @@ def _break(folder, change):
         (lambda t: t.pop("base_model.model.encoder.layer.0.intermediate.dense.lora_A.weight"), "1 missing .*lora_A"),
         (lambda t: t.update(extra=torch.zeros(1)), "1 unexpected .*extra"),
         (
-            lambda t: t.update({"base_model.model.encoder.layer.0.intermediate.dense.lora_A.weight": torch.zeros(3, 64)}),
+            lambda t: t.update(
+                {"base_model.model.encoder.layer.0.intermediate.dense.lora_A.weight": torch.zeros(3, 64)}
+            ),
             r"layer.0.intermediate.dense.lora_A.weight is \(3, 64\), the model has \(4, 64\)",
         ),
     ],
