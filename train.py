@@ -237,7 +237,8 @@ def evaluate(run: Run) -> None:
     )
     tqdm.write(f"  epoch {run.epoch:5.2f}  {name:12} {console.metrics_line(metrics)}{'  best' if best else ''}")
     if best:
-        progress.best, progress.since_best = record, 0
+        progress.best = {key: record[key] for key in ("step", "epoch", "phase", "metrics")}
+        progress.since_best = 0
         save_best(run)
     else:
         progress.since_best += 1
@@ -339,7 +340,7 @@ def main(argv: list[str] | None = None) -> int:
     if reason == "interrupted":
         print(f"interrupted at step {run.progress.step}; the same command with --resume goes on", file=sys.stderr)
     else:
-        size = sum(file.stat().st_size for file in (run.folder / "best").glob("*"))
+        size = sum(file.stat().st_size for file in (run.folder / "best").glob("*.safetensors"))
         run.record("end", reason=reason, best=run.progress.best, clock=run.progress.clock, best_bytes=size)
         console.ending(run, reason)
     run.log.close()

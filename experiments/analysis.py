@@ -94,6 +94,7 @@ def summarise(records: list[dict]) -> dict:
         "task": spec["model"]["task"],
         "pretrained": start["pretrained"]["name"],
         "metric": metric,
+        "questions": {split: start["data"][split]["questions"] for split in ("train", "dev")},
         "device": start["device"],
         "precision": start["precision"],
         "steps": records[-1]["step"],

@@ -2,25 +2,8 @@
 
 import sys
 
+from experiments.report import amount, duration
 from experiments.run import Run
-
-
-def amount(count: float) -> str:
-    """1234567 -> "1.23 M" """
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if count >= size:
-            return f"{count / size:.3g} {unit}"
-    return f"{count:.0f}"
-
-
-def duration(seconds: float) -> str:
-    """3725 -> "1 h 02 min", 95 -> "1 min 35 s", 9.4 -> "9.4 s" """
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, seconds = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {seconds:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
 
 
 def banner(run: Run, tables: list[list[dict]], remark: str | None) -> None:

@@ -61,7 +61,7 @@ class Progress:
     step: int = 0  # optimizer steps taken
     phase: int = -1  # index into spec.phases; -1: not begun
     phase_step: int = 0  # optimizer steps when the phase began
-    best: dict | None = None  # the eval record that is best so far
+    best: dict | None = None  # step, epoch, phase and metrics of the best evaluation so far
     since_best: int = 0  # evaluations since then
     nonfinite: int = 0  # steps in a row that were skipped because the loss or the gradient was not finite
     stopped_early: bool = False

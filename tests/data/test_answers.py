@@ -1,3 +1,5 @@
+import itertools
+
 import numpy as np
 import pytest
 
@@ -79,7 +81,7 @@ def test_a_token_counts_only_in_the_window_with_the_most_context_around_it(token
     # By hand, min(left, right) in windows of 5, 5, 5 and 3: 3 is 1 in window 0 and 0 in window 1; 4 is 0 and 1; 6 is 1
     # (window 1) and 0 (window 2); 7 is 0 and 1; 9 is 1 (window 2) and 0 (window 3); 10 is 0 in window 2 and 1 in 3.
     assert used == [[0, 1, 2, 3], [4, 5, 6], [7, 8, 9], [10, 11]]
-    assert sorted(sum(used, [])) == list(range(12))
+    assert sorted(itertools.chain(*used)) == list(range(12))
 
 
 def test_decoding_finds_every_answer_of_perfect_logits_over_many_windows(tokenizer):

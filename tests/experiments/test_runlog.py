@@ -44,5 +44,5 @@ def test_a_torn_last_line_is_a_remark_and_other_nonsense_too(tmp_path):
 
 
 def test_a_folder_without_records_is_an_input_error(tmp_path):
-    with pytest.raises(InputError, match="is .* a run folder"):
+    with pytest.raises(InputError, match=r"is .* a run folder"):
         read_records(tmp_path)

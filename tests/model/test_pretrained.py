@@ -1,4 +1,4 @@
-"""model/pretrained.py: names, folders, strict loading, the tokenizer, and a hub that is a folder behind a web server."""
+"""model/pretrained.py: names, folders, strict loading, the tokenizer, and a hub served from this machine."""
 
 import json
 import os
@@ -52,7 +52,7 @@ def test_a_damaged_package_file_is_refused(monkeypatch):
 
 
 def test_the_table_lists_the_models_of_the_readme():
-    assert list(TABLE)[0] == "all-MiniLM-L6-v2"
+    assert next(iter(TABLE)) == "all-MiniLM-L6-v2"
     assert {"bert-base-uncased", "bert-large-uncased", "distilbert-base-uncased", "bert-tiny"} <= TABLE.keys()
 
 
@@ -197,7 +197,7 @@ def test_shards_equal_one_file(small_checkpoint):
 def test_a_shard_index_cannot_leave_its_folder(small_checkpoint, shard):
     (small_checkpoint / "model.safetensors").unlink()
     (small_checkpoint / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": shard}}))
-    with pytest.raises(InputError, match="is not the name of a .safetensors file in this folder"):
+    with pytest.raises(InputError, match=r"is not the name of a .safetensors file in this folder"):
         load_encoder(str(small_checkpoint))
 
 
@@ -210,7 +210,7 @@ def test_a_missing_shard_is_named(small_checkpoint):
 
 def test_a_pickle_is_not_read(small_checkpoint):
     (small_checkpoint / "model.safetensors").rename(small_checkpoint / "pytorch_model.bin")
-    with pytest.raises(InputError, match="no model.safetensors"):
+    with pytest.raises(InputError, match=r"no model.safetensors"):
         load_encoder(str(small_checkpoint))
     torch.save({"a": torch.ones(1)}, small_checkpoint / "model.safetensors")
     with pytest.raises(InputError, match="not a valid safetensors file"):

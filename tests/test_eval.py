@@ -1,0 +1,159 @@
+"""eval.py summary: the figures of a hand-made diary, and what is printed of them."""
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import eval as eval_py
+from experiments.analysis import summarise, throughput, training_loss
+from experiments.report import amount, duration
+
+ROOT = Path(__file__).resolve().parents[1]
+SPEC = {"name": "made", "seed": 3, "model": {"task": "span_qa"}, "eval": {"metric": "f1"}}
+
+
+def diary() -> list[dict]:
+    """Two phases of ten steps; four evaluations, the third is the best."""
+
+    def record(kind, step, seconds, **fields):
+        return {"kind": kind, "step": step, "epoch": step / 10, "seconds": seconds, **fields}
+
+    def training(step, loss, examples, tokens, rate):
+        return record(
+            "train", step, step, loss=loss, examples=examples, tokens=tokens, tokens_per_second=rate, padding=0.2,
+            peak_memory_mb=100 + step,
+        )  # fmt: skip
+
+    def evaluation(step, loss, score):
+        clock = {"train": float(step), "eval": 1.0}
+        return record("eval", step, step + 0.5, phase="p", metrics={"loss": loss, "f1": score}, clock=clock)
+
+    return [
+        record("run", 0, 0.0, spec=SPEC, device="cpu", precision="fp32", parameters=1000, steps_planned=20,
+               pretrained={"name": "m"}, data={"train": {"questions": 7}, "dev": {"questions": 5}}),
+        record("phase", 0, 0.0, name="one", steps=10, trains=[{"parameters": 20}, {"parameters": 30}]),
+        training(3, 4.0, 30, 1000, 100.0),
+        training(5, 2.0, 10, 500, 50.0),
+        evaluation(5, 2.5, 10.0),
+        training(10, 1.0, 40, 1000, 100.0),
+        evaluation(10, 2.0, 20.0),
+        record("phase", 10, 10.0, name="two", steps=10, trains=[{"parameters": 250}]),
+        evaluation(15, 1.5, 40.0),
+        record("event", 17, 17.0, event="nonfinite", loss=None),
+        training(20, 0.5, 40, 1000, 100.0),
+        evaluation(20, 1.8, 35.0),
+        record("end", 20, 21.0, reason="finished", clock={"train": 20.0, "eval": 4.0}, best_bytes=5_000_000),
+    ]  # fmt: skip
+
+
+def write(folder: Path, records: list[dict], torn: bytes = b"") -> Path:
+    folder.mkdir(exist_ok=True)
+    lines = "".join(json.dumps(record) + "\n" for record in records)
+    (folder / "metrics.jsonl").write_bytes(lines.encode() + torn)
+    return folder
+
+
+def test_the_training_loss_is_a_mean_over_examples():
+    train = [r for r in diary() if r["kind"] == "train"]
+    assert training_loss(train, 0, 5) == pytest.approx((4.0 * 30 + 2.0 * 10) / 40)
+    assert training_loss(train, 10, 15) is None
+
+
+def test_throughput_is_all_tokens_over_all_training_time():
+    figures = throughput(diary())
+    assert figures["tokens_per_second"] == pytest.approx(3500 / (10 + 10 + 10 + 10))
+    assert figures["padding"] == pytest.approx(0.2)
+
+
+def test_every_figure_of_the_summary():
+    s = summarise(diary())
+    assert (s["status"], s["steps"], s["steps_planned"], s["seed"]) == ("finished", 20, 20, 3)
+    assert [row["best"] for row in s["evaluations"]] == [False, False, True, False]
+    assert [row["train_loss"] for row in s["evaluations"]] == [3.5, 1.0, None, 0.5]
+    assert (s["best"]["step"], s["best"]["f1"], s["final"]["f1"]) == (15, 40.0, 35.0)
+    assert s["final_minus_best"] == pytest.approx({"loss": 0.3, "f1": -5.0})
+    assert s["phases"] == [
+        {"phase": "one", "steps": 10, "parameters": 50, "share": 0.05},
+        {"phase": "two", "steps": 10, "parameters": 250, "share": 0.25},
+    ]
+    assert s["seconds"] == {"total": 21.0, "train": 20.0, "eval": 4.0}
+    assert s["peak_memory_mb"] == 120 and s["questions"] == {"train": 7, "dev": 5}
+    assert s["events"] == ["nonfinite at step 17"]
+
+
+def test_loss_as_the_metric_takes_the_lowest():
+    records = diary()
+    records[0]["spec"] = SPEC | {"eval": {"metric": "loss"}}
+    assert summarise(records)["best"]["step"] == 15
+
+
+def test_a_value_that_was_not_finite_is_not_the_best():
+    records = diary()
+    records[8]["metrics"]["f1"] = None
+    assert summarise(records)["best"]["step"] == 20
+
+
+def test_the_page_shows_what_a_person_asks_first(tmp_path, capsys):
+    assert eval_py.main(["summary", str(write(tmp_path / "r", diary(), torn=b'{"ki'))]) == 0
+    page = capsys.readouterr().out
+    assert max(map(len, page.splitlines())) <= 100 or "note" in page.splitlines()[-1]
+    for text in (
+        "made: finished, 20 of 20 steps, seed 3",
+        "final - best  loss +0.300, f1 -5.0",
+        "one: 50 of 1 k (5.00%), 10 steps",
+        "88 real tokens/s",
+        "120 MiB",
+        "line 14 is torn",
+    ):
+        assert text in page
+    (best,) = [line for line in page.splitlines() if line.startswith("best")]
+    assert best.split() == ["best", "15", "1.50", "p", "-", "1.500", "40.0"]
+
+
+def test_a_reader_that_stops_early_is_no_error(tmp_path):
+    folder = write(tmp_path / "r", diary())
+    command = f"{sys.executable} eval.py summary {folder} | true"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=ROOT, capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+def test_json_is_the_same_figures(tmp_path, capsys):
+    eval_py.main(["summary", str(write(tmp_path / "r", diary())), "--json"])
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(summarise(diary()) | {"remarks": []}))
+
+
+def test_an_unfinished_run_without_evaluations_is_summarised(tmp_path, capsys):
+    assert eval_py.main(["summary", str(write(tmp_path / "r", diary()[:3]))]) == 0
+    page = capsys.readouterr().out
+    assert "made: unfinished, 3 of 20 steps" in page and "no evaluation yet" in page
+
+
+@pytest.mark.parametrize("records,message", [([], "kind 'run', is missing"), (None, "is .* a run folder")])
+def test_what_is_not_a_run_is_one_line(tmp_path, capsys, records, message):
+    folder = tmp_path / "r" if records is None else write(tmp_path / "r", records)
+    assert eval_py.main(["summary", str(folder)]) == 2
+    error = capsys.readouterr().err
+    assert re.search(message, error) and len(error.splitlines()) == 1
+
+
+def test_the_summary_does_not_wait_for_torch():
+    code = "import eval, sys; assert 'torch' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
+
+
+@pytest.mark.parametrize(
+    "value,text", [(7, "7"), (1000, "1 k"), (147_456, "147 k"), (22_713_602, "22.7 M"), (1.1e9, "1.1 G")]
+)
+def test_amounts_have_three_digits(value, text):
+    assert amount(value) == text
+
+
+@pytest.mark.parametrize(
+    "value,text", [(9.44, "9.4 s"), (95, "1 min 35 s"), (3725, "1 h 02 min"), (59.97, "1 min 00 s")]
+)
+def test_durations_are_readable(value, text):
+    assert duration(value) == text

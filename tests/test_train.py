@@ -1,0 +1,475 @@
+"""train.py as a person uses it, and the rules its numbers depend on. A small random encoder, real everything else."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import train
+from experiments import span_qa
+from experiments.assemble import load_trained
+from experiments.run import open_folder
+from experiments.runlog import read_records
+from experiments.schedule import part_of
+from experiments.spec import read_spec
+from model.heads import SpanHead
+
+ROOT = Path(__file__).resolve().parents[1]
+TIMING = {"seconds", "time", "examples_per_second", "tokens_per_second", "peak_memory_mb", "clock", "eval_seconds"}
+
+
+@pytest.fixture
+def experiment(tmp_path, small_checkpoint):
+    """Writes an experiment file: two short phases over 80 generated questions. Returns its path."""
+
+    def write(**changes) -> Path:
+        raw = {
+            "model": {"pretrained": str(small_checkpoint)},
+            "lora": {"rank": 4, "alpha": 8},
+            "data": {
+                "source": "synthetic_qa",
+                "train_limit": 80,
+                "dev_limit": 24,
+                "max_length": 96,
+                "doc_stride": 48,
+                "max_query_length": 24,
+                "batch_size": 8,
+            },
+            "phases": [
+                {"name": "one", "epochs": 1, "train": ["head", "lora"]},
+                {"name": "two", "epochs": 1, "train": ["head", "lora", "layers.1"], "lr": {"layers.1": 1e-4}},
+            ],
+            "eval": {"every_epochs": 0.5},
+            "runtime": {"log_every": 3, "device": "cpu", "threads": 1},
+        }
+        path = tmp_path / "tiny.json"
+        path.write_text(json.dumps(raw | changes))
+        return path
+
+    return write
+
+
+def set_up(path: Path, tmp_path: Path, *assignments: str) -> train.Run:
+    return train.set_up(read_spec(path, list(assignments)), tmp_path / "runs" / "tiny", tmp_path)
+
+
+def run_main(path: Path, tmp_path: Path, *more: str) -> int:
+    return train.main(["--exp", str(path), "--runs", str(tmp_path / "runs"), *more])
+
+
+def started(path: Path, tmp_path: Path, *assignments: str) -> train.Run:
+    """A run with its folder open and its first phase entered."""
+    run = set_up(path, tmp_path, *assignments)
+    open_folder(run, resume=False, overwrite=True)
+    train.enter_phase(run, 0)
+    return run
+
+
+def records_of(folder: Path, *kinds: str) -> list[dict]:
+    """The records without the fields that hold times, resumptions apart."""
+    records, _ = read_records(folder)
+    wanted = [
+        r for r in records if r.get("event") not in ("resumed", "interrupted") and (not kinds or r["kind"] in kinds)
+    ]
+    return [{key: value for key, value in r.items() if key not in TIMING} for r in wanted]
+
+
+# ---- what a run leaves behind ----------------------------------------------------------------------------------------
+
+
+def test_a_run_folder_has_all_that_the_design_names(experiment, tmp_path, capsys):
+    assert run_main(experiment(), tmp_path) == 0
+    folder = tmp_path / "runs" / "tiny"
+    assert sorted(p.name for p in folder.iterdir()) == ["best", "last", "metrics.jsonl", "spec.json"]
+    adapter = ["adapter_config.json", "adapter_model.safetensors"]
+    assert sorted(p.name for p in (folder / "last").iterdir()) == [
+        *adapter,
+        "checkpoint.json",
+        "encoder.safetensors",
+        "head.safetensors",
+        "training.safetensors",
+    ]
+    kinds = [r["kind"] for r in records_of(folder)]
+    assert kinds[0] == "run" and kinds[1] == "phase" and kinds[-1] == "end"
+    assert kinds.count("phase") == 2 and kinds.count("eval") == 4
+    out = capsys.readouterr().out
+    assert "phase    two: 1 epochs" in out and "python eval.py summary" in out
+
+
+def test_the_run_record_says_what_was_run_on_what(experiment, tmp_path):
+    run_main(experiment(), tmp_path)
+    record = records_of(tmp_path / "runs" / "tiny", "run")[0]
+    assert record["spec"]["lora"]["rank"] == 4 and record["seed"] == 0
+    assert record["precision"] in ("fp32", "bf16") and record["precision_reason"].startswith("auto: this CPU has")
+    assert len(record["data"]["fingerprints"]["train"]) == len(record["pretrained"]["sha256"]) == 64
+    assert record["versions"]["torch"] == torch.__version__
+    assert {"git", "git_dirty", "platform", "device_name", "threads", "steps_planned"} <= record.keys()
+
+
+def test_the_resolved_spec_alone_reproduces_the_run(experiment, tmp_path):
+    run_main(experiment(), tmp_path, "--set", "optim.lr=2e-3", "amp=off")
+    spec = tmp_path / "runs" / "tiny" / "spec.json"
+    assert train.main(["--exp", str(spec), "--runs", str(tmp_path / "again")]) == 0
+    assert records_of(tmp_path / "runs" / "tiny") == records_of(tmp_path / "again" / "tiny")
+
+
+def test_learning_rate_traces_show_the_unfreezing(experiment, tmp_path):
+    run_main(experiment(), tmp_path)
+    records = records_of(tmp_path / "runs" / "tiny", "train")
+    first_phase = [r for r in records if r["epoch"] <= 1]
+    second_phase = [r for r in records if r["epoch"] > 1]
+    assert all(r["lr"].keys() == {"head", "lora"} for r in first_phase)
+    assert all(r["lr"].keys() == {"head", "lora", "layers.1"} for r in second_phase)
+    assert all(r["lr"]["layers.1"] == pytest.approx(0.1 * r["lr"]["head"]) for r in second_phase)
+
+
+# ---- learning --------------------------------------------------------------------------------------------------------
+
+
+def test_the_real_checkpoint_learns_the_generated_questions(tmp_path):
+    """End to end: 1,200 questions, a minute of a newcomer's patience at most; loss falls, exact match rises."""
+    path = ROOT / "exp" / "bert_phase2.json"
+    more = ["data.train_limit=1200", "data.dev_limit=150", "phases.0.epochs=1", "phases.1.epochs=1.5"]
+    assert run_main(path, tmp_path, "--set", *more) == 0
+    records = records_of(tmp_path / "runs" / "bert_phase2")
+    losses = [r["loss"] for r in records if r["kind"] == "train"]
+    evaluations = [r["metrics"] for r in records if r["kind"] == "eval"]
+    assert losses[-1] < 0.5 * losses[0]
+    assert evaluations[-1]["loss"] < evaluations[0]["loss"]
+    assert evaluations[-1]["HasAns_exact"] > evaluations[0]["HasAns_exact"] + 10
+
+
+@pytest.mark.parametrize("name,lr", [("adamw", 1e-3), ("adam", 1e-3), ("sgd", 0.1), ("rmsprop", 1e-3)])
+def test_every_optimizer_lowers_the_loss(experiment, tmp_path, name, lr):
+    run = started(experiment(), tmp_path, f"optim.name={name}", f"optim.lr={lr}", "model.dropout=0", "amp=off")
+    train.set_rates(run)
+    losses = []
+    for _ in range(12):  # the same batch again and again
+        losses.append(train.backward(run, run.order[0])[0])
+        run.optimizer.step()
+        run.optimizer.zero_grad()
+    assert losses[-1] < losses[0]
+
+
+# ---- numbers that would be wrong silently ----------------------------------------------------------------------------
+
+
+def gradients(run: train.Run, batches: list[np.ndarray]) -> dict[str, torch.Tensor]:
+    run.optimizer.zero_grad()
+    train.backward(run, batches)
+    return {name: p.grad.clone() for name, p in run.model.named_parameters() if p.requires_grad}
+
+
+def test_gradients_of_ragged_batches_equal_those_of_one_large_batch(experiment, tmp_path):
+    """Trap 1. Seen to fail with `.mean()` instead of `.sum() / count` in `train.backward`."""
+    run = started(experiment(), tmp_path, "model.dropout=0", "amp=off", "optim.clip=null")
+    rows = np.arange(35)
+    whole = gradients(run, [rows])
+    ragged = gradients(run, [rows[:16], rows[16:32], rows[32:]])
+    for name, gradient in whole.items():
+        torch.testing.assert_close(ragged[name], gradient, rtol=1e-4, atol=1e-6)
+
+
+def test_evaluation_does_not_depend_on_the_batch_size(experiment, tmp_path, monkeypatch):
+    """Trap 2. Seen to fail with a mean over batches instead of over windows in `SpanQA.evaluate`."""
+    run = set_up(experiment(), tmp_path, "amp=off")
+    results = []
+    for tokens in (1, 7 * 96, 64 * 96):
+        monkeypatch.setattr(span_qa, "EVAL_BATCH_TOKENS", tokens)
+        results.append(run.task.evaluate(run.model, run.device, run.precision))
+    assert results[1] == pytest.approx(results[0], abs=1e-5) and results[2] == pytest.approx(results[0], abs=1e-5)
+
+
+def test_evaluation_leaves_the_mode_as_it_was(experiment, tmp_path):
+    """Trap 25. Seen to fail without the `model.train(was_training)` in `SpanQA.evaluate`."""
+    run = set_up(experiment(), tmp_path)
+    for mode in (True, False):
+        run.model.train(mode)
+        run.task.evaluate(run.model, run.device, run.precision)
+        assert run.model.training is mode and all(m.training is mode for m in run.model.modules())
+
+
+def test_dropout_is_active_in_frozen_layers_during_training(experiment, tmp_path):
+    """Trap 25, the choice made: as in the reference libraries. A frozen encoder still varies from pass to pass."""
+    run = started(experiment(), tmp_path)
+    batch = run.task.batch(np.arange(4), run.device)
+    with torch.no_grad():
+        assert not torch.equal(run.model(batch), run.model(batch))
+        run.model.eval()
+        assert torch.equal(run.model(batch), run.model(batch))
+
+
+def test_frozen_tensors_are_bitwise_unchanged(experiment, tmp_path):
+    """Trap 24. Phase one trains a layer with momentum and weight decay, phase two freezes it again.
+    Seen to fail with zero instead of None gradients in `set_trainable`."""
+    phases = [
+        {"name": "one", "epochs": 1, "train": ["head", "layers.1"]},
+        {"name": "two", "epochs": 1, "train": ["head"]},
+    ]
+    run = started(experiment(phases=phases, lora=None), tmp_path, "optim.weight_decay=0.1")
+    start = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+    for position in range(len(run.order)):
+        if position == run.phase_ends[0]:
+            middle = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+            train.enter_phase(run, 1)
+        train.set_rates(run)
+        train.take_step(run, run.order[position])
+    for name, p in run.model.named_parameters():
+        part = part_of(name)
+        assert torch.equal(start[name], middle[name]) == (part not in ("head", "layers.1")), name
+        assert torch.equal(middle[name], p) == (part != "head"), name
+
+
+def test_trained_parameters_stay_fp32_in_mixed_precision(experiment, tmp_path):
+    """Trap 19."""
+    run = started(experiment(), tmp_path, "amp=bf16")
+    train.set_rates(run)
+    train.take_step(run, run.order[0])
+    assert {p.dtype for p in run.model.parameters()} == {torch.float32}
+    states = [value.dtype for state in run.optimizer.state.values() for value in state.values()]
+    assert set(states) == {torch.float32}
+
+
+def test_a_tensor_that_gets_no_gradient_is_named(experiment, tmp_path):
+    """Trap 26."""
+    run = started(experiment(), tmp_path)
+    run.model.head.forgotten = torch.nn.Linear(2, 2)
+    with pytest.raises(RuntimeError, match=r"no gradient reached head.forgotten.weight, head.forgotten.bias"):
+        train.take_step(run, run.order[0])
+
+
+def break_loss(run: train.Run, value: float) -> None:
+    whole = run.model.head.loss
+    run.model.head.loss = lambda *arguments: whole(*arguments) * value
+
+
+@pytest.mark.parametrize("amp,value,event", [("off", math.nan, "nonfinite"), ("fp16", 1e36, "overflow")])
+def test_a_step_that_is_not_finite_changes_nothing_and_is_recorded(experiment, tmp_path, amp, value, event):
+    """Traps 11 and 20: weights, step count and learning rate stay; an fp16 overflow is told apart from a true NaN."""
+    run = started(experiment(), tmp_path, f"amp={amp}")
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+    rates = train.set_rates(run)
+    scale = run.scaler.get_scale()
+    break_loss(run, value)
+    train.take_step(run, run.order[0])
+    assert all(torch.equal(before[name], p) for name, p in run.model.named_parameters())
+    assert (run.progress.step, run.progress.position) == (0, 1)
+    assert train.set_rates(run) == rates and not run.optimizer.state
+    record = records_of(run.folder, "event")[0]
+    assert record["event"] == event and len(record["examples"]) == 8
+    assert run.progress.nonfinite == (event == "nonfinite")
+    if event == "overflow":
+        assert run.scaler.get_scale() < scale
+
+
+def test_fp16_gradients_are_unscaled_before_they_are_clipped(experiment, tmp_path):
+    """Trap 20. Seen to fail without `unscale_`: the norm is then the scale (65536) times too large."""
+    norms = []
+    for amp in ("off", "fp16"):
+        run = started(experiment(), tmp_path, f"amp={amp}", "model.dropout=0")
+        norms.append(train.backward(run, run.order[0])[1])
+    assert norms[1] == pytest.approx(norms[0], rel=0.05)
+
+
+def test_a_run_that_only_gives_nan_stops_and_says_so(experiment, tmp_path, monkeypatch):
+    monkeypatch.setattr(SpanHead, "loss", lambda self, logits, *rest: logits.sum((1, 2)) * math.nan)
+    assert run_main(experiment(), tmp_path, "--set", "optim.nonfinite_limit=3") == 1
+    records = records_of(tmp_path / "runs" / "tiny")
+    assert [r["kind"] for r in records].count("event") == 3
+    assert records[-1]["reason"] == "diverged" and records[-1]["step"] == 0
+
+
+def test_a_metric_that_is_not_finite_is_never_the_best(experiment, tmp_path, monkeypatch):
+    """Trap 11. Seen to fail without the `isfinite` in `train.evaluate`."""
+    run = started(experiment(), tmp_path, "eval.metric=loss")
+    for loss in (math.nan, 2.0, math.nan, -math.inf, 1.0):
+        monkeypatch.setattr(run.task, "evaluate", lambda *a, value=loss: {"loss": value, "f1": 0.0, "exact": 0.0})
+        train.evaluate(run)
+    assert [r["best"] for r in records_of(run.folder, "eval")] == [False, True, False, False, True]
+
+
+def test_early_stopping_waits_for_patience_and_keeps_the_best(experiment, tmp_path, monkeypatch):
+    scores = iter([10.0, 30.0, 20.0, 30.0])
+    monkeypatch.setattr(span_qa.SpanQA, "evaluate", lambda *a: {"loss": 1.0, "exact": 0.0, "f1": next(scores)})
+    assert run_main(experiment(), tmp_path, "--set", "eval.patience=2", "eval.every_epochs=0.25") == 0
+    records = records_of(tmp_path / "runs" / "tiny")
+    assert records[-1]["reason"] == "stopped early"
+    assert records[-1]["best"]["metrics"]["f1"] == 30.0
+    assert [r["best"] for r in records if r["kind"] == "eval"] == [True, True, False, False]
+
+
+# ---- saving and loading ----------------------------------------------------------------------------------------------
+
+
+def test_a_checkpoint_gives_the_same_logits_under_another_seed(experiment, tmp_path):
+    """Trap 3: the head is saved with the adapter."""
+    path = experiment()
+    run_main(path, tmp_path, "--set", "amp=off")
+    logits = []
+    for seed in (0, 7):
+        run = set_up(path, tmp_path, f"seed={seed}", "amp=off")
+        run.progress.phase = 1
+        load_trained(tmp_path / "runs" / "tiny" / "last", run.model, run.pretrained, run.trained())
+        run.model.eval()
+        with torch.no_grad():
+            logits.append(run.model(run.task.batch(np.arange(4), run.device)))
+    assert torch.equal(*logits)
+
+
+def test_the_same_spec_gives_the_same_bits_twice_and_another_seed_does_not(experiment, tmp_path):
+    """Trap 33: everything random is seeded before the model is built."""
+    path = experiment()
+    for name, seed in (("a", 0), ("b", 0), ("c", 1)):
+        run_main(path, tmp_path, "--set", f"name={name}", f"seed={seed}")
+    a, b, c = ([r for r in records_of(tmp_path / "runs" / name) if r["kind"] in ("train", "eval")] for name in "abc")
+    assert a == b != c
+
+
+# ---- interruptions ---------------------------------------------------------------------------------------------------
+
+
+def start_process(path: Path, tmp_path: Path, *more: str) -> subprocess.Popen:
+    command = [sys.executable, "train.py", "--exp", str(path), "--runs", str(tmp_path / "runs"), *more]
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def wait_for_step(folder: Path, step: int) -> None:
+    for _ in range(600):
+        if (folder / "metrics.jsonl").exists() and any(r["step"] >= step for r in read_records(folder)[0]):
+            return
+        time.sleep(0.05)
+    raise TimeoutError("the run did not get there")
+
+
+@pytest.mark.parametrize("number,code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_an_interrupted_run_continues_to_the_same_numbers(experiment, tmp_path, number, code):
+    path = experiment()
+    longer = ["--set", "data.train_limit=300", "data.dev_limit=24"]
+    assert run_main(path, tmp_path, *longer, "name=whole") == 0
+    process = start_process(path, tmp_path, *longer)
+    wait_for_step(tmp_path / "runs" / "tiny", 9)
+    process.send_signal(number)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == code, errors
+    assert "with --resume goes on" in errors and "Traceback" not in errors
+    assert run_main(path, tmp_path, *longer, "--resume") == 0
+    whole, resumed = (
+        records_of(tmp_path / "runs" / name, "train", "eval", "phase", "end") for name in ("whole", "tiny")
+    )
+    assert whole == resumed
+    files = sorted(p.relative_to(tmp_path / "runs/whole") for p in (tmp_path / "runs/whole").glob("*/*.safetensors"))
+    assert len(files) >= 6
+    for file in files:
+        assert (tmp_path / "runs/whole" / file).read_bytes() == (tmp_path / "runs/tiny" / file).read_bytes(), file
+
+
+@pytest.mark.parametrize(
+    "changes", [[], ["amp=bf16", "optim.accumulate=3"], ["optim.name=sgd", "phases.1.schedule=cosine"]]
+)
+def test_a_killed_run_continues_to_the_same_numbers(experiment, tmp_path, monkeypatch, changes):
+    """As SIGKILL would: the process ends between two steps, in the first and in the second phase, and nothing is
+    saved at that moment. What was written after the last checkpoint is written again."""
+    path = experiment()
+    changes = ["--set", "runtime.checkpoint_steps=4", "eval.every_epochs=null", *changes]
+    assert run_main(path, tmp_path, *changes, "name=whole") == 0
+
+    take_step, steps = train.take_step, []
+
+    def dying(run, batches):
+        steps.append(run.progress.position)
+        if len(steps) in (7, 12):
+            raise SystemError("killed")
+        take_step(run, batches)
+
+    monkeypatch.setattr(train, "take_step", dying)
+    for _ in range(2):
+        with pytest.raises(SystemError):
+            run_main(path, tmp_path, *changes, "--resume")
+    assert run_main(path, tmp_path, *changes, "--resume") == 0
+    whole, resumed = (
+        records_of(tmp_path / "runs" / name, "train", "eval", "phase", "end") for name in ("whole", "tiny")
+    )
+    assert whole == resumed
+
+
+def test_resuming_with_another_spec_lists_the_differences(experiment, tmp_path, capsys):
+    path = experiment()
+    run_main(path, tmp_path)
+    before = {p: p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file()}
+    assert run_main(path, tmp_path, "--resume", "--set", "optim.lr=0.5", "data.train_limit=79") == 2
+    message = capsys.readouterr().err
+    assert "spec.optim.lr is 0.5, was 0.001" in message and "spec.data.train_limit is 79, was 80" in message
+    assert before == {p: p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file()}
+
+
+def test_resuming_a_finished_run_changes_no_number(experiment, tmp_path):
+    path = experiment()
+    run_main(path, tmp_path)
+    before = records_of(tmp_path / "runs" / "tiny")
+    assert run_main(path, tmp_path, "--resume") == 0
+    assert records_of(tmp_path / "runs" / "tiny") == before
+
+
+# ---- what a person may get wrong -------------------------------------------------------------------------------------
+
+
+def test_a_run_is_never_written_over_without_being_asked(experiment, tmp_path, capsys):
+    path = experiment()
+    run_main(path, tmp_path)
+    before = (tmp_path / "runs" / "tiny" / "metrics.jsonl").read_bytes()
+    assert run_main(path, tmp_path) == 2
+    assert "already holds a run; continue it with --resume, or replace it with --overwrite" in capsys.readouterr().err
+    assert (tmp_path / "runs" / "tiny" / "metrics.jsonl").read_bytes() == before
+    assert run_main(path, tmp_path, "--overwrite") == 0
+    assert len(records_of(tmp_path / "runs" / "tiny", "end")) == 1
+
+
+def test_a_folder_that_is_not_a_run_is_left_alone(experiment, tmp_path, capsys):
+    folder = tmp_path / "runs" / "tiny"
+    folder.mkdir(parents=True)
+    (folder / "thesis.txt").write_text("precious")
+    assert run_main(experiment(), tmp_path, "--overwrite") == 2
+    assert "is not empty and not a run folder" in capsys.readouterr().err
+    assert (folder / "thesis.txt").read_text() == "precious"
+
+
+@pytest.mark.parametrize(
+    "arguments,message",
+    [
+        (["--set", 'lora.targets=["qurey"]'], "lora.targets: 'qurey' matches no linear layer; near: query"),
+        (["--set", 'phases.1.train=["layers.9"]', "phases.1.lr={}"], "'layers.9' selects no parameter"),
+        (["--set", "model.pretrained=no/such/place"], "is not a folder, not one of"),
+        (["--set", "data.max_length=200"], "data.max_length: 200, but"),
+        (["--set", "runtime.device=cuda:99"], "runtime.device: 'cuda:99' cannot be used"),
+        (["--set", "phases.0.epochs=0.01"], "'one', 0.01 epochs long, is shorter than one step"),
+        (["--set", "data.source=files", 'data.train=["a.json"]', 'data.dev=["b.json"]'], "a.json: no such file"),
+    ],
+)
+def test_a_mistake_is_one_line_and_leaves_no_trace(experiment, tmp_path, capsys, arguments, message):
+    assert run_main(experiment(), tmp_path, *arguments) == 2
+    captured = capsys.readouterr()
+    assert message in captured.err and captured.err.startswith("train.py: ") and captured.out == ""
+    assert len(captured.err.strip().splitlines()) <= 2
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_command_line_explains_itself():
+    done = subprocess.run([sys.executable, "train.py", "--help"], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0
+    for option in ("--exp", "--set", "--data-root", "--runs", "--resume", "--overwrite", "experiments.spec"):
+        assert option in done.stdout
+
+
+def test_without_a_terminal_no_progress_bar_is_drawn(experiment, tmp_path):
+    process = start_process(experiment(), tmp_path)
+    out, errors = process.communicate(timeout=120)
+    assert process.returncode == 0 and errors == "" and "\r" not in out
+    assert os.linesep.join(["", ""]) not in errors
