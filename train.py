@@ -200,11 +200,11 @@ def take_step(run: Run, batches: list[np.ndarray]) -> None:
     progress.position += 1
 
 
-def record_training(run: Run, rates: dict[str, float]) -> None:
-    """A train record: means over everything since the last one."""
+def record_training(run: Run, rates: dict[str, float]) -> dict:
+    """Write a train record: means over everything since the last one. Returns it."""
     progress, sums = run.progress, run.progress.sums
     seconds = max(1e-9, progress.clock["train"] - run.recorded_at)
-    run.record(
+    record = run.record(
         "train",
         loss=sums.loss / sums.examples if sums.examples else None,
         examples=sums.examples,
@@ -219,6 +219,7 @@ def record_training(run: Run, rates: dict[str, float]) -> None:
         peak_memory_mb=machine.peak_memory_mb(run.device),
     )
     progress.sums, run.recorded_at = Sums(), progress.clock["train"]
+    return record
 
 
 def evaluate(run: Run) -> None:
@@ -236,6 +237,7 @@ def evaluate(run: Run) -> None:
         "eval", split="dev", phase=name, metrics=metrics, best=best, eval_seconds=seconds, clock=progress.clock
     )
     tqdm.write(f"  epoch {run.epoch:5.2f}  {name:12} {console.metrics_line(metrics)}{'  best' if best else ''}")
+    sys.stdout.flush()
     if best:
         progress.best = {key: record[key] for key in ("step", "epoch", "phase", "metrics")}
         progress.since_best = 0
@@ -288,7 +290,8 @@ def train(run: Run) -> tuple[str, int]:
 
             evaluation_due = progress.position in run.evaluate_at
             if evaluation_due or progress.position % run.spec.runtime.log_every == 0:
-                record_training(run, rates)
+                record = record_training(run, rates)
+                bar.set_postfix(loss=record["loss"], refresh=False)
             if progress.nonfinite >= run.spec.optim.nonfinite_limit:
                 return "diverged", 1
             if evaluation_due:

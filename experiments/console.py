@@ -2,7 +2,7 @@
 
 import sys
 
-from experiments.report import amount, duration
+from experiments.report import amount, duration, number
 from experiments.run import Run
 
 
@@ -48,8 +48,8 @@ NOTES = {
 
 
 def metrics_line(metrics: dict[str, float]) -> str:
-    """ "loss 1.234  exact 56.7  f1 65.4" """
-    return "  ".join(f"{key} {value:.3f}" if key == "loss" else f"{key} {value:.1f}" for key, value in metrics.items())
+    """The metrics that fit a line: "loss 1.234  exact 56.7  f1 65.4"; `eval.py summary` shows all."""
+    return "  ".join(f"{key} {number(metrics[key], key)}" for key in ("loss", "exact", "f1"))
 
 
 def ending(run: Run, reason: str) -> None:

@@ -1,5 +1,6 @@
 """The machine a run is on: device, precision, memory, versions."""
 
+import ctypes
 import platform
 import resource
 import subprocess
@@ -67,17 +68,20 @@ def choose_precision(amp: str, device: torch.device) -> Precision:
 def keep_freed_memory() -> None:
     """Ask glibc to keep freed memory instead of giving it back to the system after each step.
 
-    By default every tensor above 32 MiB is mapped and unmapped anew, and the kernel must zero its pages each time. On
-    2 cores this makes full fine-tuning about a fifth faster (experiments/LOG.md, "Memory"). Elsewhere: no effect.
+    By default every large tensor is mapped and unmapped anew, and the kernel must zero its pages each time
+    (experiments/LOG.md, "What each choice for speed is worth"). Without glibc there is no effect.
     """
+    set_malloc(mmap_max=0, trim_threshold=2**31 - 1)
+
+
+def set_malloc(mmap_max: int, trim_threshold: int) -> None:
+    """glibc's mallopt: at most `mmap_max` blocks mapped one by one, and freed memory kept up to `trim_threshold`."""
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return
-    import ctypes
-
-    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from malloc.h
     libc = ctypes.CDLL(None)
-    libc.mallopt(M_MMAP_MAX, 0)
-    libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from malloc.h
+    libc.mallopt(M_MMAP_MAX, mmap_max)
+    libc.mallopt(M_TRIM_THRESHOLD, trim_threshold)
 
 
 def peak_memory_mb(device: torch.device) -> int:

@@ -27,6 +27,9 @@ def number(value: float | None, name: str, sign: str = "") -> str:
 
 
 COLUMN = {"train_loss": "train loss", "loss": "dev loss"}
+# Columns of their own, or of little use beside the others (--json has them): a "no answer" is right or wrong, so its
+# exact match and its F1 are one number.
+NOT_SHOWN = ("step", "epoch", "phase", "seconds", "best", "HasAns_exact", "NoAns_exact")
 
 
 def table(rows: list[dict], columns: list[str]) -> list[str]:
@@ -43,7 +46,7 @@ def print_summary(summary: dict, remarks: list[str]) -> None:
     print(f"{s['task']} on {s['pretrained']}, {s['device']} in {s['precision']}")
     print(", ".join(f"{split}: {count:,} questions" for split, count in s["questions"].items()) + "\n")
     if s["evaluations"]:
-        metrics = [key for key in s["evaluations"][0] if key not in ("step", "phase", "seconds", "best", "epoch")]
+        metrics = [key for key in s["evaluations"][0] if key not in NOT_SHOWN]
         rows = [
             {
                 "": "best" if row["best"] else "",

@@ -25,7 +25,9 @@ class ModelSpec:
     )
     attention_dropout: float = setting(0.0, "on the attention probabilities", low=0, high=0.9)
     head_dropout: float = setting(0.0, "on the hidden states that the head reads", low=0, high=0.9)
-    attention: str = setting("auto", "auto: eager on a CPU, SDPA elsewhere", choices=("auto", "eager", "sdpa"))
+    attention: str = setting(
+        "auto", "auto: whichever is faster: eager for training on a CPU, else SDPA", choices=("auto", "eager", "sdpa")
+    )
 
 
 @dataclass(frozen=True)
@@ -196,6 +198,10 @@ def check(spec: Spec) -> None:
         raise InputError('data.train, data.dev: name at least one file each, or set data.source to "synthetic_qa"')
     if data.source != "files" and (data.train or data.dev):
         raise InputError(f"data.train, data.dev: not used with data.source {data.source!r}; remove them")
+    for key in ("train", "dev"):
+        for name in getattr(data, key):
+            if not name or Path(name).is_absolute() or ".." in Path(name).parts:
+                raise InputError(f"data.{key}: {name!r} is not inside the data root; point --data-root at its folder")
     if data.doc_stride > data.max_length - data.max_query_length - 3:
         raise InputError(
             f"data.doc_stride: {data.doc_stride} could skip text: a window of max_length {data.max_length} holds "

@@ -34,7 +34,7 @@ class BertConfig:
     norm_eps: float = 1e-12
     dropout: float = 0.1  # after the embeddings and after each sub-layer
     attention_dropout: float = 0.0  # on the attention probabilities
-    attention: str = "auto"  # "eager", "sdpa", or "auto": whichever is faster on the device (see `attend`)
+    attention: str = "auto"  # "eager", "sdpa", or "auto": whichever is faster (see `attend`)
 
 
 def random_byte_dropout(x: Tensor, p: float) -> Tensor:
@@ -98,13 +98,13 @@ def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout
 
 
 def attend(kind: str, device: torch.device):
-    """The attention function for a setting. "auto" is eager on a CPU and SDPA elsewhere.
+    """The attention function for a setting. "auto" is eager for training on a CPU and SDPA for everything else.
 
-    On 2 CPU cores in bf16 at D = 32, forward and backward of SDPA take five times as long as the three spelled-out
-    products (experiments/LOG.md, "Attention on a CPU"); on a GPU it is the other way round.
+    On 2 CPU cores in bf16 at D = 32, forward and backward of SDPA take five times as long as the spelled-out products;
+    the forward pass alone is faster (experiments/LOG.md, "Attention on a CPU").
     """
     if kind == "auto":
-        kind = "eager" if device.type == "cpu" else "sdpa"
+        kind = "eager" if device.type == "cpu" and torch.is_grad_enabled() else "sdpa"
     return {"eager": eager_attention, "sdpa": sdpa_attention}[kind]
 
 
@@ -127,6 +127,12 @@ class Embeddings(nn.Module):
         return self.dropout(self.norm(x))
 
 
+def cast_once(x: Tensor) -> Tensor:
+    """x in autocast's dtype, for an input that several matrix products read; each of them would cast it anew."""
+    kind = x.device.type
+    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+
+
 class SelfAttention(nn.Module):
     def __init__(self, config: BertConfig):
         super().__init__()
@@ -141,8 +147,9 @@ class SelfAttention(nn.Module):
     def forward(self, x: Tensor, bias: Tensor | None) -> Tensor:
         B, T, C = x.shape
         H, D = self.num_heads, C // self.num_heads
-        q, k, v = self.query(x), self.key(x), self.value(x)  # each [B, T, C]
-        q, k, v = (y.view(B, T, H, D).transpose(1, 2) for y in (q, k, v))  # each [B, H, T, D]
+        y = cast_once(x)
+        q, k, v = self.query(y), self.key(y), self.value(y)  # each [B, T, C]
+        q, k, v = (p.view(B, T, H, D).transpose(1, 2) for p in (q, k, v))  # each [B, H, T, D]
         mixed = attend(self.kind, x.device)(q, k, v, bias, self.attention_dropout)  # [B, H, T, D]
         mixed = mixed.transpose(1, 2).reshape(B, T, C)
         return self.norm(x + self.dropout(self.output(mixed)))

@@ -86,6 +86,8 @@ def test_a_whole_number_is_a_number_but_not_the_other_way_round(tmp_path):
             {"data": {"source": "synthetic_qa", "dev": ["a"]}},
             r"data.train, data.dev: not used with data.source 'synthetic_qa'",
         ),
+        ({"data": {"train": ["../a"], "dev": ["b"]}}, r"data.train: '../a' is not inside the data root"),
+        ({"data": {"train": ["a"], "dev": ["/etc/b"]}}, r"data.dev: '/etc/b' is not inside the data root"),
         ({"data": {"source": "synthetic_qa", "max_length": 128}}, r"data.doc_stride: 128 could skip text"),
         ({"eval": {"every_steps": 5, "every_epochs": 1}}, r"eval.every_steps, eval.every_epochs: set one"),
         ({"name": "../x"}, r"name: '../x' cannot be a folder's name"),

@@ -1,0 +1,157 @@
+"""What each choice made for speed is worth: training steps as shipped, beside the same steps with one choice undone.
+
+    python -m experiments.bench --exp exp/bert_phase2.json --steps 40
+
+All variants take turns on the same batches, in an order shuffled for each batch, and are compared batch by batch: the
+ratios hold although the machine's speed drifts. Nothing is written.
+"""
+
+import argparse
+import contextlib
+import random
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import nn
+from tqdm import tqdm
+
+import data.batching
+import model.bert
+import train
+from experiments import machine
+from experiments.run import Run
+from experiments.spec import read_spec
+from inputs import InputError
+from lora.layer import LoRALinear
+
+Undo = contextlib.AbstractContextManager
+
+
+@contextlib.contextmanager
+def system_memory(run: Run):
+    """glibc's own defaults: large tensors are mapped and unmapped one by one."""
+    machine.set_malloc(mmap_max=65536, trim_threshold=128 * 1024)
+    yield
+    machine.keep_freed_memory()
+
+
+@contextlib.contextmanager
+def stored_in_16_bit(run: Run):
+    """Frozen weights of linear layers kept in autocast's dtype, so that no step casts them."""
+    frozen = [
+        parameter
+        for module in run.model.encoder.modules()
+        if isinstance(module, nn.Linear)
+        for parameter in (module.weight, module.bias)
+        if parameter is not None and not parameter.requires_grad
+    ]
+    kept = [parameter.data for parameter in frozen]
+    for parameter in frozen:
+        parameter.data = parameter.data.to(run.precision.dtype or torch.float32)
+    yield
+    for parameter, full in zip(frozen, kept, strict=True):
+        parameter.data = full
+
+
+@contextlib.contextmanager
+def packed_projections(run: Run):
+    """Query, key and value of the frozen base as one product with one stored 16-bit matrix; adapters added on top."""
+    dtype = run.precision.dtype or torch.float32
+    for layer in run.model.encoder.layers:
+        projections = [layer.attention.query, layer.attention.key, layer.attention.value]
+        layer.attention.packed = (
+            torch.cat([p.weight for p in projections]).detach().to(dtype),  # [3 C, C]
+            torch.cat([p.bias for p in projections]).detach().to(dtype),
+        )
+
+    def forward(self, x, bias):
+        B, T, C = x.shape
+        H, y = self.num_heads, model.bert.cast_once(x)
+        outputs = []
+        parts = F.linear(y, *self.packed).chunk(3, dim=-1)
+        for projection, part in zip((self.query, self.key, self.value), parts, strict=True):
+            if isinstance(projection, LoRALinear):
+                part = part + F.linear(F.linear(y, projection.lora_A), projection.lora_B) * projection.scaling
+            outputs.append(part.view(B, T, H, C // H).transpose(1, 2))
+        mixed = model.bert.eager_attention(*outputs, bias, self.attention_dropout)
+        return self.norm(x + self.dropout(self.output(mixed.transpose(1, 2).reshape(B, T, C))))
+
+    with patch.object(model.bert.SelfAttention, "forward", forward):
+        yield
+
+
+VARIANTS: dict[str, Callable[[Run], Undo]] = {
+    "as shipped": lambda run: contextlib.nullcontext(),
+    "SDPA instead of spelled-out attention": lambda run: patch.object(
+        model.bert, "eager_attention", model.bert.sdpa_attention
+    ),
+    "F.dropout instead of random bytes": lambda run: patch.object(model.bert, "random_byte_dropout", F.dropout),
+    "no padding to a multiple of 16": lambda run: patch.object(data.batching, "PAD_MULTIPLE", 1),
+    "a cast in each of query, key, value": lambda run: patch.object(model.bert, "cast_once", lambda x: x),
+    "memory given back to the system": system_memory,
+    "fp32": lambda run: patch.object(run, "precision", machine.Precision(None, "bench")),
+    "frozen weights stored in 16 bit": stored_in_16_bit,
+    "query, key, value as one product": packed_projections,
+}
+
+
+def measure(run: Run, steps: int, phase: int) -> dict[str, np.ndarray]:
+    """{variant: seconds of each step [steps]}. The first three batches warm up and do not count."""
+    train.enter_phase(run, phase)
+    train.set_rates(run)
+    seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    first = run.phase_ends[phase - 1] if phase else 0
+    for position in tqdm(range(first, min(first + steps + 3, len(run.order))), disable=None):
+        for name in random.sample(list(VARIANTS), len(VARIANTS)):
+            with VARIANTS[name](run):
+                started = time.perf_counter()
+                train.backward(run, run.order[position])
+                run.optimizer.step()
+                run.optimizer.zero_grad(set_to_none=True)
+                if run.device.type == "cuda":
+                    torch.cuda.synchronize()
+                seconds[name].append(time.perf_counter() - started)
+    return {name: np.array(values[3:]) for name, values in seconds.items()}
+
+
+class Silent:
+    """A log that keeps nothing."""
+
+    def write(self, *arguments, **fields) -> dict:
+        return {}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="What each choice made for speed is worth.")
+    parser.add_argument("--exp", type=Path, default=Path("exp/bert_phase2.json"))
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--data-root", type=Path, default=train.HERE / "data")
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--phase", type=int, default=0, help="which phase of the experiment, from 0")
+    arguments = parser.parse_args(argv)
+    try:
+        run = train.set_up(read_spec(arguments.exp, arguments.set), Path("unused"), arguments.data_root)
+    except InputError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    run.log = Silent()
+    seconds = measure(run, arguments.steps, arguments.phase)
+    base = seconds["as shipped"]
+    first = run.phase_ends[arguments.phase - 1] if arguments.phase else 0
+    tokens = [sum(int(run.task.lengths[rows].sum()) for rows in run.order[first + 3 + i]) for i in range(len(base))]
+    print(f"{run.spec.name}, phase {arguments.phase}, {len(base)} steps, {run.device}, {run.precision.name}")
+    print(f"{'':40} {'real tokens/s':>14}   time against as shipped, median [quartiles]")
+    for name, values in seconds.items():
+        low, middle, high = np.percentile(values / base, [25, 50, 75])
+        print(f"{name:40} {np.median(np.array(tokens) / values):14,.0f}   {middle:.3f} [{low:.3f}, {high:.3f}]")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
