@@ -3,12 +3,14 @@
     python train.py --exp exp/bert_phase2.json
 
 The run folder gets spec.json (the resolved experiment), metrics.jsonl (a record a line), last/ (to resume from) and
-best/ (to use). What trains, at which rate, on which examples is a function of the spec and the position in the data
-order; `Progress` holds the rest. So a run that was killed and resumed writes what it would have written anyway.
+best/ (to use). What trains, at which rate, on which examples is a function of the spec and of `Progress`, a dozen
+numbers that every checkpoint holds. So a run that was killed and resumed writes what it would have written anyway.
 """
 
 import argparse
 import math
+import os
+import shlex
 import signal
 import sys
 import time
@@ -22,7 +24,7 @@ from tqdm import tqdm
 from data.batching import TrainingOrder
 from experiments import console, machine
 from experiments.assemble import build_model
-from experiments.run import Run, Sums, checkpoint_due, open_folder, save_best, save_last
+from experiments.run import Run, Sums, check_folder, checkpoint_due, open_folder, save_best, save_last
 from experiments.schedule import Group, entry_for, parameter_groups, part_of, rate_factor, set_trainable
 from experiments.span_qa import SpanQA
 from experiments.spec import OptimSpec, Spec, read_spec
@@ -53,6 +55,8 @@ def set_up(spec: Spec, folder: Path, data_root: Path) -> Run:
     machine.keep_freed_memory()
     if spec.runtime.threads:
         torch.set_num_threads(spec.runtime.threads)
+    if spec.runtime.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
     torch.use_deterministic_algorithms(spec.runtime.deterministic)
     device = machine.choose_device(spec.runtime.device)
     precision = machine.choose_precision(spec.amp, device)
@@ -194,7 +198,7 @@ def take_step(run: Run, batches: list[np.ndarray]) -> None:
         overflow = run.scaler.is_enabled() and math.isfinite(loss)
         ids = [identifier for rows in batches for identifier in run.task.example_ids(rows)]
         run.record("event", event="overflow" if overflow else "nonfinite", loss=loss, grad_norm=norm, examples=ids)
-        progress.nonfinite += not overflow
+        progress.nonfinite += not overflow or run.scaler.get_scale() < 1  # a scale below 1 no longer helps
     run.scaler.update()
     run.optimizer.zero_grad(set_to_none=True)
     progress.position += 1
@@ -296,12 +300,14 @@ def train(run: Run) -> tuple[str, int]:
                 return "diverged", 1
             if evaluation_due:
                 evaluate(run)
-            if evaluation_due or signals.caught or checkpoint_due(run):
+            caught = signals.caught  # read once: what is acted on below must be what was saved for
+            if caught:
+                run.record("event", event="interrupted", message=signal.Signals(caught).name)
+            if evaluation_due or caught or checkpoint_due(run):
                 save_last(run)
-            if signals.caught:
-                run.record("event", event="interrupted", message=signal.Signals(signals.caught).name)
-                return "interrupted", 128 + signals.caught
-    return "stopped early" if progress.stopped_early else "finished", 0
+            if caught:
+                return "interrupted", 128 + caught
+    return "stopped early" if progress.position < len(order) else "finished", 0
 
 
 # ---- the command -----------------------------------------------------------------------------------------------------
@@ -330,6 +336,7 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     try:
         spec = read_spec(arguments.exp, arguments.set)
+        check_folder(arguments.runs / spec.name, arguments.resume, arguments.overwrite)
         run = set_up(spec, arguments.runs / spec.name, arguments.data_root)
         remark = open_folder(run, arguments.resume, arguments.overwrite)
     except InputError as error:
@@ -339,15 +346,25 @@ def main(argv: list[str] | None = None) -> int:
         print("train.py: interrupted before training began", file=sys.stderr)
         return 130
     console.banner(run, [phase_table(run, index) for index in range(len(spec.phases))], remark)
-    reason, exit_code = train(run)
+    try:
+        reason, exit_code = train(run)
+    except KeyboardInterrupt:
+        print(f"train.py: stopped at once; go on from the last checkpoint: {resume_command(argv)}", file=sys.stderr)
+        return 130
     if reason == "interrupted":
-        print(f"interrupted at step {run.progress.step}; the same command with --resume goes on", file=sys.stderr)
+        print(f"interrupted at step {run.progress.step}; go on: {resume_command(argv)}", file=sys.stderr)
     else:
         size = sum(file.stat().st_size for file in (run.folder / "best").glob("*.safetensors"))
         run.record("end", reason=reason, best=run.progress.best, clock=run.progress.clock, best_bytes=size)
         console.ending(run, reason)
     run.log.close()
     return exit_code
+
+
+def resume_command(argv: list[str] | None) -> str:
+    """What to type to continue this run."""
+    words = [word for word in (sys.argv[1:] if argv is None else argv) if word not in ("--overwrite", "--resume")]
+    return shlex.join(["python", "train.py", *words, "--resume"])
 
 
 if __name__ == "__main__":

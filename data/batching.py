@@ -8,8 +8,8 @@ import math
 
 import numpy as np
 
-# Batches are padded to a multiple of this many tokens. The softmax and matrix kernels of a CPU are up to twice as fast
-# on such widths, and those of a GPU prefer them too; a batch of 175 tokens costs less as one of 176.
+# Batches are padded to a multiple of this many tokens: the kernels of a CPU are faster on such widths, by more than the
+# padding costs (a training step takes 9 % less time; experiments/LOG.md, "What each choice for speed is worth").
 PAD_MULTIPLE = 16
 # Examples are sorted by length within pools of this many batches: small enough that batches stay random, large enough
 # that little padding remains.

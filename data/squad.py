@@ -75,6 +75,8 @@ def parse_questions(root: object, where: str) -> list[Question]:
 
 def read_file(path: Path) -> list[Question]:
     """The questions of one SQuAD 1.1 or 2.0 file. Raises InputError naming the file and the place."""
+    if not path.exists():
+        raise InputError(f"{path}: no such file; --data-root names the folder that the spec's data files are in")
     return parse_questions(read_json(path), str(path))
 
 
@@ -154,13 +156,10 @@ def make_windows(
 
     max_length: tokens in a window, special ones included. doc_stride: the step between windows in tokens (the
     `tokenizers` library calls the *overlap* stride; it is not used here). max_query_length: longer questions are cut.
-    Raises InputError where a stride would skip context, or the question leaves no room for it.
+    Raises ValueError where a stride could skip context.
     """
     if doc_stride > max_length - max_query_length - 3:
-        raise InputError(
-            f"data.doc_stride: {doc_stride} could skip text: a window of {max_length} has only "
-            f"{max_length - max_query_length - 3} context tokens beside a question of {max_query_length}"
-        )
+        raise ValueError(f"a step of {doc_stride} could skip text")
     cls, sep, pad = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[PAD]"))
     contexts = list(dict.fromkeys(question.context for question in questions))
     context_number = {context: number for number, context in enumerate(contexts)}

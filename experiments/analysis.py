@@ -21,8 +21,9 @@ def training_loss(train: list[dict], after: int, until: int) -> float | None:
     return sum(r["loss"] * r["examples"] for r in chosen) / examples if examples else None
 
 
-def evaluation_table(records: list[dict], best_step: int | None) -> list[dict]:
-    """A row per evaluation: step, epoch, phase, seconds, train_loss since the one before, and the metrics."""
+def evaluation_table(records: list[dict], best: dict | None) -> list[dict]:
+    """A row per evaluation: step, epoch, phase, seconds, train_loss since the one before, the metrics, and whether it
+    is the record `best`."""
     train, rows, before = of_kind(records, "train"), [], 0
     for record in of_kind(records, "eval"):
         rows.append(
@@ -33,7 +34,7 @@ def evaluation_table(records: list[dict], best_step: int | None) -> list[dict]:
                 "seconds": record["seconds"],
                 "train_loss": training_loss(train, before, record["step"]),
                 **record["metrics"],
-                "best": record["step"] == best_step,
+                "best": record is best,
             }
         )
         before = record["step"]
@@ -80,7 +81,7 @@ def summarise(records: list[dict]) -> dict:
     sign = -1 if metric in LOWER_IS_BETTER else 1
     evaluations = [r for r in of_kind(records, "eval") if r["metrics"].get(metric) is not None]
     best = max(evaluations, key=lambda r: sign * r["metrics"][metric], default=None)
-    table = evaluation_table(records, best and best["step"])
+    table = evaluation_table(records, best)
     end = next(iter(reversed(of_kind(records, "end"))), None)
     clocks = [r["clock"] for r in records if "clock" in r]
     peaks = [r["peak_memory_mb"] for r in of_kind(records, "train")]

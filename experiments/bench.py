@@ -113,6 +113,7 @@ def measure(run: Run, steps: int, phase: int) -> dict[str, np.ndarray]:
                 started = time.perf_counter()
                 train.backward(run, run.order[position])
                 run.optimizer.step()
+                run.scaler.update()
                 run.optimizer.zero_grad(set_to_none=True)
                 if run.device.type == "cuda":
                     torch.cuda.synchronize()

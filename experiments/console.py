@@ -2,7 +2,7 @@
 
 import sys
 
-from experiments.report import amount, duration, number
+from experiments.report import amount, clock_line, duration, number
 from experiments.run import Run
 
 
@@ -56,7 +56,7 @@ def ending(run: Run, reason: str) -> None:
     """One screen: how it ended, the best evaluation and where it is, what to type next."""
     progress, clock = run.progress, run.progress.clock
     print(f"{run.spec.name}: {reason} after {progress.step} steps, {run.epoch:.2f} epochs, {duration(run.log.seconds)}")
-    print("  time     " + ", ".join(f"{name} {duration(seconds)}" for name, seconds in clock.items()))
+    print("  time     " + clock_line(clock))
     if progress.best:
         best = progress.best
         print(f"  best     {metrics_line(best['metrics'])}  (step {best['step']}, epoch {best['epoch']:.2f})")

@@ -57,7 +57,9 @@ def choose_precision(amp: str, device: torch.device) -> Precision:
             return Precision(torch.bfloat16, "auto: this GPU has native bf16")
         return Precision(torch.float16, "auto: this GPU has no native bf16")
     if device.type == "cpu":
-        capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+        if not hasattr(torch.cpu, "get_capabilities"):
+            return Precision(None, f'auto: torch {torch.__version__} cannot tell what this CPU has; try amp "bf16"')
+        capabilities = torch.cpu.get_capabilities()
         native = sorted(key for key, there in capabilities.items() if "bf16" in key and there is True)
         if native:
             return Precision(torch.bfloat16, f"auto: this CPU has {native[0]}")

@@ -22,8 +22,8 @@ from experiments.span_qa import SpanQA
 from experiments.spec import Spec
 from inputs import InputError, read_json
 from model.checkpoint import (
-    existing,
     read_tensors,
+    recover,
     restore_training,
     training_tensors,
     write_json,
@@ -108,26 +108,42 @@ class Run:
 # ---- on disk: create, or continue ------------------------------------------------------------------------------------
 
 
+def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
+    """Raise InputError where the run folder cannot be used as asked. Called before anything slow; writes nothing."""
+    for place in (folder, folder.parent):
+        if place.exists() and not place.is_dir():
+            raise InputError(f"{place}: is a file; choose another name with --set name=..., or another --runs")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not (folder / "spec.json").is_file():
+        raise InputError(f"{folder}: is not empty and not a run folder; choose another name with --set name=...")
+    if not resume and not overwrite:
+        raise InputError(f"{folder}: already holds a run; continue it with --resume, or replace it with --overwrite")
+
+
 def open_folder(run: Run, resume: bool, overwrite: bool) -> str | None:
     """Create the run folder, or continue the run that is in it. Returns a remark for the person, if there is one.
 
-    Raises InputError, and leaves everything as it was, where the folder holds a run and neither resume nor overwrite
-    was asked for, or holds something that is not a run.
+    Raises InputError, and leaves everything as it was, for what `check_folder` names, a checkpoint of another
+    experiment, or results to resume from without a checkpoint.
     """
     folder = run.folder
-    if folder.exists() and not folder.is_dir():
-        raise InputError(f"{folder}: is a file; choose another name with --set name=...")
-    there = folder.is_dir() and any(folder.iterdir())
-    if there and not (folder / "spec.json").is_file():
-        raise InputError(f"{folder}: is not empty and not a run folder; choose another name with --set name=...")
-    if there and not resume and not overwrite:
-        raise InputError(f"{folder}: already holds a run; continue it with --resume, or replace it with --overwrite")
-    checkpoint = existing(folder / "last") if there and resume else None
-    if checkpoint is not None:
-        _continue(run, checkpoint)
+    check_folder(folder, resume, overwrite)
+    if not resume or not folder.is_dir() or not any(folder.iterdir()):
+        _begin(run)
+        return "nothing to resume: started from the beginning" if resume else None
+    recover(folder / "last")
+    recover(folder / "best")
+    if (folder / "last").is_dir():
+        _continue(run, folder / "last")
         return f"resumed at step {run.progress.step}, epoch {run.epoch:.2f}"
+    # Stopped before its first checkpoint: nothing is lost by starting over, if it is the same run.
+    changed = differences(as_json(run.spec), read_json(folder / "spec.json"))
+    if changed or (folder / "best").exists():
+        why = f"belongs to another experiment: {'; '.join(changed)}" if changed else "has a best/ but no last/"
+        raise InputError(f"{folder}: cannot be resumed, it {why}. --overwrite replaces it")
     _begin(run)
-    return "there was no checkpoint to resume from: started from the beginning" if resume else None
+    return "stopped before its first checkpoint: started from the beginning"
 
 
 def _begin(run: Run) -> None:
@@ -162,22 +178,38 @@ def _continue(run: Run, checkpoint: Path) -> None:
     if now != then:
         lines = "; ".join(differences(now, then))
         raise InputError(f"{checkpoint}: belongs to another experiment. {lines}")
+    diary, size = run.folder / runlog.FILE, state["metrics_bytes"]
+    if not diary.is_file() or diary.stat().st_size < size:
+        raise InputError(f"{diary}: is shorter than the {size} bytes that {checkpoint} goes with; restore it")
     progress = dict(state["progress"])
     run.progress = Progress(**progress | {"sums": Sums(**progress["sums"])})
     load_trained(checkpoint, run.model, run.pretrained, run.trained())
     names = {parameter: name for name, parameter in run.model.named_parameters()}
     restore_training(read_tensors(checkpoint / "training.safetensors"), run.optimizer, names)
     run.scaler.load_state_dict(state["scaler"])
-    run.log = runlog.RunLog(run.folder, offset=state["metrics_bytes"], seconds=state["seconds"])
+    run.log = runlog.RunLog(run.folder, offset=size, seconds=state["seconds"])
     run.recorded_at = state["recorded_at"]
     run.saved_at = (run.progress.position, run.log.seconds)
     run.record("event", event="resumed", message=f"from {checkpoint.name}/ at step {run.progress.step}")
 
 
+def as_json(spec: Spec) -> dict:
+    """The spec as its spec.json reads back: lists for tuples."""
+    return json.loads(json.dumps(asdict(spec)))
+
+
 def identity(run: Run) -> dict:
-    """What must be the same for a checkpoint to be continued: spec, weights and data."""
-    spec = json.loads(json.dumps(asdict(run.spec)))
-    return {"spec": spec, "pretrained": run.pretrained.sha256, "data": run.task.fingerprints}
+    """What must be the same for a checkpoint to be continued to the same numbers."""
+    spec = as_json(run.spec)
+    for key in ("checkpoint_seconds", "checkpoint_steps", "device"):  # of the device, what "auto" came to counts
+        del spec["runtime"][key]
+    return {
+        "spec": spec,
+        "device": run.device.type,
+        "precision": run.precision.name,
+        "pretrained": run.pretrained.sha256,
+        "data": run.task.fingerprints,
+    }
 
 
 def differences(now: dict, then: dict, path: str = "") -> list[str]:

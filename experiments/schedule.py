@@ -1,5 +1,5 @@
-"""What trains, and how fast: pure functions of the spec and the position in the run. No event changes anything, so a
-resumed run cannot disagree with one that was never stopped.
+"""What trains, and how fast: pure functions of the spec and of where the run is. Nothing is switched on or off by an
+event that a resumed run could have missed.
 """
 
 import math
@@ -98,6 +98,9 @@ def parameter_groups(
                 raise InputError(f"phases.{i}.train: {entry!r} selects no parameter; parts: {', '.join(parts)}, all")
             if not any(entry_for(phase, name) == entry for name in parameters):
                 raise InputError(f"phases.{i}.train: {entry!r} is wholly covered by a later entry; remove it")
+    adapters = [name for name in parameters if part_of(name) == "lora"]
+    if adapters and not any(entry_for(phase, name) for phase in phases for name in adapters):
+        raise InputError("lora: no phase trains the adapters; remove the lora group, or add 'lora' to a train list")
     members: dict[tuple, list[str]] = {}
     for name, parameter in parameters.items():
         peaks = tuple(peak_rate(phase, name, default_lr, num_layers) for phase in phases)

@@ -16,7 +16,7 @@ from experiments.machine import Precision
 from experiments.spec import Spec
 from model.heads import TaskModel
 
-EVAL_BATCH_TOKENS = 8192  # without gradients four times the training batch fits the same memory
+EVAL_BATCH_TOKENS = 4096  # on 2 cores a little faster than 2,048 or 8,192
 
 
 class SpanQA:
@@ -79,4 +79,4 @@ class SpanQA:
 
 
 def _to(batch: dict[str, Tensor | None], device: torch.device) -> dict[str, Tensor | None]:
-    return {key: None if value is None else value.to(device, non_blocking=True) for key, value in batch.items()}
+    return {key: None if value is None else value.to(device) for key, value in batch.items()}

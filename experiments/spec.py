@@ -88,7 +88,7 @@ class OptimSpec:
     beta1: float = setting(0.9, "adam(w): decay of the mean of gradients", low=0, high=0.9999)
     beta2: float = setting(0.999, "adam(w), rmsprop: decay of the mean of squared gradients", low=0, high=0.999999)
     eps: float = setting(1e-8, "adam(w), rmsprop: added to the denominator", above=0)
-    momentum: float = setting(0.9, "sgd, rmsprop: share of the previous update", low=0, high=0.9999)
+    momentum: float = setting(0.9, "sgd: share of the previous update", low=0, high=0.9999)
     clip: float | None = setting(1.0, "largest global gradient norm; null: none", above=0)
     accumulate: int = setting(1, "batches that share one optimizer step", low=1)
     label_smoothing: float = setting(0.0, "share of the target spread over all candidates", low=0, high=0.9)
@@ -102,7 +102,9 @@ class EvalSpec:
     )
     every_steps: int | None = setting(None, "the same in optimizer steps", low=1)
     metric: str = setting("f1", "decides which evaluation is best", choices=("f1", "exact", "loss"))
-    patience: int | None = setting(None, "stop after this many evaluations without a new best; null: never", low=1)
+    patience: int | None = setting(
+        None, "end the run after this many evaluations without a new best, counted across phases; null: never", low=1
+    )
     n_best: int = setting(20, "starts and ends considered in a window", low=1, high=100)
     max_answer_length: int = setting(30, "longest answer, in tokens", low=1)
     null_threshold: float = setting(
@@ -155,6 +157,8 @@ def expand_gradual(phases: tuple[PhaseSpec, ...]) -> tuple[PhaseSpec, ...]:
         found = LAYER_RANGE.fullmatch(phase.gradual)
         if not found:
             raise InputError(f'phases.{i}.gradual: {phase.gradual!r} is not of the form "layers.5-2"')
+        if "layers" in phase.train or "all" in phase.train:
+            raise InputError(f"phases.{i}.gradual: would add layers that the phase trains from its beginning")
         first, last = int(found[1]), int(found[2] or found[1])
         order = range(first, last - 1, -1) if first >= last else range(first, last + 1)
         rate = phase.lr.get("layers")
@@ -191,8 +195,6 @@ def check(spec: Spec) -> None:
         for key in phase.lr:
             if key not in phase.train:
                 raise InputError(f"phases.{i}.lr.{key}: not in this phase's train list ({', '.join(phase.train)})")
-    if spec.lora is not None and not any({"lora", "all"} & set(phase.train) for phase in spec.phases):
-        raise InputError("lora: no phase trains 'lora'; remove the group or add 'lora' to a phase's train list")
     data = spec.data
     if data.source == "files" and not (data.train and data.dev):
         raise InputError('data.train, data.dev: name at least one file each, or set data.source to "synthetic_qa"')
@@ -202,10 +204,13 @@ def check(spec: Spec) -> None:
         for name in getattr(data, key):
             if not name or Path(name).is_absolute() or ".." in Path(name).parts:
                 raise InputError(f"data.{key}: {name!r} is not inside the data root; point --data-root at its folder")
-    if data.doc_stride > data.max_length - data.max_query_length - 3:
+    room = data.max_length - data.max_query_length - 3  # for context, beside the longest question and [CLS] [SEP] [SEP]
+    if room < 1:
+        raise InputError(f"data.max_query_length: {data.max_query_length} fills a window of {data.max_length} tokens")
+    if data.doc_stride > room:
         raise InputError(
-            f"data.doc_stride: {data.doc_stride} could skip text: a window of max_length {data.max_length} holds "
-            f"{data.max_length - data.max_query_length - 3} context tokens beside a question of max_query_length"
+            f"data.doc_stride: {data.doc_stride} could skip text: a window of {data.max_length} tokens holds {room} of "
+            f"context beside a question of {data.max_query_length}"
         )
     if spec.eval.every_steps is not None and spec.eval.every_epochs is not None:
         raise InputError("eval.every_steps, eval.every_epochs: set one of them, not both")
@@ -213,6 +218,9 @@ def check(spec: Spec) -> None:
 
 def read_spec(path: Path, assignments: list[str] | None = None) -> Spec:
     """An experiment file with `--set` assignments applied -> the resolved spec. Raises InputError naming the file."""
+    if not path.exists():
+        known = sorted(str(file) for file in Path(__file__).parent.glob("*.json"))
+        raise InputError(f"{path}: no such experiment; the project's own are {', '.join(known)}")
     raw = read_json(path)
     raw.setdefault("name", path.stem)
     for assignment in assignments or []:

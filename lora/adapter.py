@@ -1,20 +1,18 @@
 """Adapters on disk, in PEFT's own file format: adapter_model.safetensors and adapter_config.json.
 
 A folder written here loads with `peft.PeftModel.from_pretrained`, and one written by PEFT for the same layers loads
-here (tests/test_adapter.py does both). `names` maps our module paths to the names of the published model, because
+here (tests/lora/test_adapter.py does both). `names` maps our module paths to the names of the published model, because
 that is what PEFT's keys are made of.
 """
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from inputs import InputError, read_json
 from lora.inject import lora_layers
+from model.checkpoint import fill_parameters, read_tensors, write_json, write_tensors
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 
@@ -58,12 +56,8 @@ def save_adapter(model: nn.Module, folder: Path, names: Callable[[str], str], ba
     merged = [name for name, layer in lora_layers(model) if layer.merged]
     if merged:
         raise InputError(f"{folder}: the adapters are merged ({merged[0]}, ...); unmerge before saving")
-    save_file(
-        {key: tensor.cpu().contiguous() for key, tensor in adapter_tensors(model, names).items()},
-        folder / WEIGHTS,
-        metadata={"format": "pt"},
-    )
-    (folder / CONFIG).write_text(json.dumps(adapter_config(model, names, base), indent=2) + "\n", encoding="utf-8")
+    write_tensors(folder / WEIGHTS, adapter_tensors(model, names))
+    write_json(folder / CONFIG, adapter_config(model, names, base))
 
 
 def load_adapter(model: nn.Module, folder: Path, names: Callable[[str], str]) -> None:
@@ -71,23 +65,9 @@ def load_adapter(model: nn.Module, folder: Path, names: Callable[[str], str]) ->
 
     Raises InputError that names the first key that is missing, unexpected, or of another rank.
     """
-    try:
-        saved = load_file(folder / WEIGHTS)
-    except (OSError, SafetensorError) as error:
-        raise InputError(f"{folder / WEIGHTS}: cannot be read as safetensors: {error}") from None
-    config = read_json(folder / CONFIG)
-    expected = adapter_tensors(model, names)
-    for what, keys in (("missing", expected.keys() - saved.keys()), ("unexpected", saved.keys() - expected.keys())):
-        if keys:
-            raise InputError(f"{folder / WEIGHTS}: {len(keys)} {what} key(s), the first is {min(keys)}")
-    for key, tensor in expected.items():
-        if saved[key].shape != tensor.shape:
-            raise InputError(
-                f"{folder / WEIGHTS}: {key} is {tuple(saved[key].shape)}, the model has {tuple(tensor.shape)}"
-            )
-    first = next((layer for _, layer in lora_layers(model)), None)
-    for key, ours in (("lora_alpha", first and first.alpha), ("use_rslora", first and first.rslora)):
+    saved, config = read_tensors(folder / WEIGHTS), read_json(folder / CONFIG)
+    layers = [layer for _, layer in lora_layers(model)]
+    for key, ours in (("lora_alpha", layers[0].alpha), ("use_rslora", layers[0].rslora), ("alpha_pattern", {})):
         if config.get(key) != ours:
-            raise InputError(f"{folder / CONFIG}: {key} must be {ours}, as in the model")
-    for key, tensor in expected.items():
-        tensor.copy_(saved[key])
+            raise InputError(f"{folder / CONFIG}: {key} is {config.get(key)!r}, the model has {ours!r}")
+    fill_parameters(adapter_tensors(model, names), saved, folder / WEIGHTS)

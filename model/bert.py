@@ -1,7 +1,7 @@
 """BERT's encoder, by hand: token ids in, one hidden vector per token out.
 
 Source: Devlin et al. 2018 (arXiv 1810.04805), section 3. The numbers equal those of `transformers.BertModel`
-(tests/test_bert.py).
+(tests/model/test_bert.py).
 The block is "post-LayerNorm": each sub-layer computes `norm(x + dropout(sublayer(x)))`.
 
 Axes:  B batch   T tokens   C hidden width   H heads   D width of one head (C / H)   I width inside the MLP
@@ -40,17 +40,18 @@ class BertConfig:
 def random_byte_dropout(x: Tensor, p: float) -> Tensor:
     """Dropout whose mask comes from one random byte per element. x: any shape -> same shape.
 
-    `F.dropout` draws a double-precision uniform per element; on a CPU that one call costs more than a CxC linear layer.
-    A byte is enough: an element is dropped when its byte is below t = round(256 p), and survivors are scaled by
-    256 / (256 - t), so the expectation is exact. p itself is rounded to a multiple of 1/256:
-    p = 0.1 -> t = 26 -> 10.16 % dropped, survivors times 256/230.
+    `F.dropout` draws a double-precision uniform per element, which on a CPU makes a whole training step 1.3 times as
+    long (experiments/LOG.md, "What each choice for speed is worth"). A byte is enough: an element is dropped when its
+    byte is below t = round(256 p), and survivors are scaled by 256 / (256 - t), which keeps the expectation. p itself
+    is rounded to a multiple of 1/256: p = 0.1 -> t = 26 -> 10.16 % dropped, survivors times 256/230.
     """
     threshold = max(1, round(256 * p))
     words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)  # 8 bytes per draw
     random_bytes = words.view(torch.uint8)[: x.numel()].view(x.shape)
     # uint8 instead of bool, and a multiply instead of masked_fill: those two are the vectorised kernels on a CPU.
     keep = torch.ge(random_bytes, threshold, out=torch.empty(x.shape, dtype=torch.uint8))
-    return x * keep.to(x.dtype).mul_(256 / (256 - threshold))
+    # The scale is applied last, in the kernel's own precision: rounded to bf16 on its own it would be 0.3 % too small.
+    return (x * keep.to(x.dtype)).mul_(256 / (256 - threshold))
 
 
 class Dropout(nn.Module):
@@ -100,8 +101,8 @@ def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout
 def attend(kind: str, device: torch.device):
     """The attention function for a setting. "auto" is eager for training on a CPU and SDPA for everything else.
 
-    On 2 CPU cores in bf16 at D = 32, forward and backward of SDPA take five times as long as the spelled-out products;
-    the forward pass alone is faster (experiments/LOG.md, "Attention on a CPU").
+    On 2 CPU cores in bf16 at D = 32, SDPA's backward pass makes a whole training step twice as long; its forward pass
+    alone is faster (experiments/LOG.md, "Attention on a CPU").
     """
     if kind == "auto":
         kind = "eager" if device.type == "cpu" and torch.is_grad_enabled() else "sdpa"

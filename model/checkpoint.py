@@ -2,7 +2,7 @@
 
 Writing `last/`: everything goes to `last.new/` first and is forced to disk; then `last/` steps aside as `last.old/`,
 `last.new/` takes its name, and `last.old/` goes. Whenever the process dies, either `last/` is complete or, for an
-instant between the two renames, `last.old/` is: `existing` knows.
+instant between the two renames, `last.old/` is: `recover` gives it back its name.
 """
 
 import json
@@ -49,17 +49,20 @@ def write_whole(target: Path, fill: Callable[[Path], None]) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def existing(target: Path) -> Path | None:
-    """The complete folder written last by `write_whole(target, ...)`, or None if there is none."""
+def recover(target: Path) -> None:
+    """Give `last.old/` its name back where the process died between the two renames."""
     old = target.with_name(target.name + ".old")
-    return target if target.is_dir() else old if old.is_dir() else None
+    if old.is_dir() and not target.exists():
+        old.rename(target)
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+    """A safetensors file."""
     save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
+    """The tensors of a safetensors file. Raises InputError for anything else, a pickle included."""
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
@@ -71,19 +74,19 @@ def write_json(path: Path, value: dict) -> None:
 
 
 def fill_parameters(parameters: dict[str, Tensor], saved: dict[str, Tensor], where: Path) -> None:
-    """Copy saved tensors into parameters of the same names; InputError names a missing, extra or misshapen one."""
+    """Copy saved tensors into parameters of the same names, or raise InputError naming a missing, extra or misshapen
+    one before anything is copied."""
     for what, names in (
         ("missing", parameters.keys() - saved.keys()),
         ("unexpected", saved.keys() - parameters.keys()),
     ):
         if names:
             raise InputError(f"{where}: {len(names)} {what} tensor(s), the first is {min(names)}")
+    for name, parameter in parameters.items():
+        if saved[name].shape != parameter.shape:
+            raise InputError(f"{where}: {name} is {tuple(saved[name].shape)}, the model has {tuple(parameter.shape)}")
     with torch.no_grad():
         for name, parameter in parameters.items():
-            if saved[name].shape != parameter.shape:
-                raise InputError(
-                    f"{where}: {name} is {tuple(saved[name].shape)}, the model has {tuple(parameter.shape)}"
-                )
             parameter.copy_(saved[name])
 
 
@@ -107,13 +110,15 @@ def training_tensors(optimizer: torch.optim.Optimizer, names: dict[Tensor, str])
 def restore_training(tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> None:
     """The inverse of `training_tensors`."""
     parameters = {name: parameter for parameter, name in names.items()}
+    fused = {parameter for group in optimizer.param_groups if group.get("fused") for parameter in group["params"]}
     for full_key, value in tensors.items():
         kind, _, rest = full_key.partition("/")
         if kind == "optimizer":
             name, _, key = rest.rpartition("/")
-            # Like the optimizer itself: the step count stays on the CPU, everything else lies with its parameter.
-            place = torch.device("cpu") if key == "step" else parameters[name].device
-            optimizer.state[parameters[name]][key] = value.to(place)
+            # Where the optimizer itself keeps it: beside the parameter, but for the step count of an unfused one.
+            parameter = parameters[name]
+            place = torch.device("cpu") if key == "step" and parameter not in fused else parameter.device
+            optimizer.state[parameter][key] = value.to(place)
     torch.set_rng_state(tensors["random/cpu"])
     if torch.cuda.is_available():
         states = [value for key, value in sorted(tensors.items()) if key.startswith("random/cuda/")]

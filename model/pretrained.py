@@ -12,14 +12,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from tokenizers.implementations import BertWordPieceTokenizer
 from torch import Tensor
 
 from inputs import InputError, read_json
 from model.bert import BertConfig, BertEncoder
+from model.checkpoint import read_tensors
 
 # ---- names -----------------------------------------------------------------------------------------------------------
 
@@ -172,14 +171,18 @@ def read_config(folder: Path) -> tuple[str, BertConfig]:
     """config.json -> (family, BertConfig)"""
     path = folder / "config.json"
     raw = read_json(path)
+    # The configurations of the first BERTs name neither their type nor the epsilon, which was the same for all.
+    if "model_type" not in raw and "num_hidden_layers" in raw:
+        raw = {"model_type": "bert", "layer_norm_eps": 1e-12, **raw}
     family = raw.get("model_type")
     if family not in CONFIG_KEYS:
         raise InputError(f"{path}: model_type is {family!r}; supported: {', '.join(CONFIG_KEYS)}")
     fields = {}
     for key, field in CONFIG_KEYS[family].items():
-        value = raw.get(key)
-        if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
-            raise InputError(f"{path}: {key} is {value!r}, expected a number")
+        value, fractional = raw.get(key), field in ("norm_eps", "dropout")
+        kind = float | int if fractional else int
+        if isinstance(value, bool) or not isinstance(value, kind) or not 0 <= value < 2**31:
+            raise InputError(f"{path}: {key} is {value!r}, expected a {'' if fractional else 'whole '}number")
         fields[field] = value
     if family == "distilbert":
         fields["token_types"] = 0
@@ -214,11 +217,7 @@ def weight_files(folder: Path) -> list[Path]:
 def checkpoint_tensors(files: list[Path], family: str) -> Iterator[tuple[str, Tensor]]:
     """(name without the `bert.` prefix and with modern LayerNorm names, tensor) for each tensor in the files."""
     for file in files:
-        try:
-            tensors = load_file(file)
-        except (SafetensorError, OSError) as error:
-            raise InputError(f"{file}: not a valid safetensors file: {error}") from None
-        for name, tensor in tensors.items():
+        for name, tensor in read_tensors(file).items():
             name = name.removeprefix(f"{family}.")
             # The first BERT checkpoints call LayerNorm's parameters gamma and beta. Only there: another tensor that
             # happens to contain "beta" keeps its name.
@@ -237,7 +236,7 @@ class Pretrained:
     folder: Path
     family: str  # "bert" or "distilbert": which table of names applies
     unused: tuple[str, ...]  # tensors of the checkpoint that the encoder has no use for
-    sha256: str  # over the weight files
+    sha256: str  # over the files of weights and tokenizer
 
     def hugging_face_name(self, module_path: str) -> str:
         return hugging_face_name(module_path, self.family)
@@ -280,6 +279,7 @@ def load_encoder(name: str, **overrides) -> tuple[BertEncoder, Pretrained]:
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             raise InputError(f"{folder}: {len(names)} {what} tensor(s) for a {family} encoder: {shown}")
     encoder.load_state_dict(state, assign=True)
+    files += [folder / name for name in ("tokenizer.json", "vocab.txt") if (folder / name).is_file()]
     digest = hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()
     return encoder, Pretrained(name, folder, family, tuple(sorted(unused)), digest)
 

@@ -2,7 +2,7 @@
 
 import json
 import math
-import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -309,19 +309,18 @@ def test_early_stopping_waits_for_patience_and_keeps_the_best(experiment, tmp_pa
 # ---- saving and loading ----------------------------------------------------------------------------------------------
 
 
-def test_a_checkpoint_gives_the_same_logits_under_another_seed(experiment, tmp_path):
-    """Trap 3: the head is saved with the adapter."""
+def test_a_checkpoint_gives_back_the_trained_model_under_another_seed(experiment, tmp_path):
+    """Trap 3. What was trained (adapters, a layer, the head) is what is loaded: the last evaluation repeats itself."""
     path = experiment()
-    run_main(path, tmp_path, "--set", "amp=off")
-    logits = []
-    for seed in (0, 7):
-        run = set_up(path, tmp_path, f"seed={seed}", "amp=off")
-        run.progress.phase = 1
-        load_trained(tmp_path / "runs" / "tiny" / "last", run.model, run.pretrained, run.trained())
-        run.model.eval()
-        with torch.no_grad():
-            logits.append(run.model(run.task.batch(np.arange(4), run.device)))
-    assert torch.equal(*logits)
+    run_main(path, tmp_path, "--set", "amp=off", "optim.lr=5e-3")
+    last = records_of(tmp_path / "runs" / "tiny", "eval")[-1]["metrics"]
+    run = set_up(path, tmp_path, "seed=7", "amp=off")
+    before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
+    run.progress.phase = 1
+    load_trained(tmp_path / "runs" / "tiny" / "last", run.model, run.pretrained, run.trained())
+    assert run.task.evaluate(run.model, run.device, run.precision) == pytest.approx(last, abs=1e-6)
+    changed = {part_of(name) for name, p in run.model.named_parameters() if not torch.equal(before[name], p)}
+    assert changed == {"head", "lora", "layers.1"}
 
 
 def test_the_same_spec_gives_the_same_bits_twice_and_another_seed_does_not(experiment, tmp_path):
@@ -359,45 +358,105 @@ def test_an_interrupted_run_continues_to_the_same_numbers(experiment, tmp_path, 
     process.send_signal(number)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == code, errors
-    assert "with --resume goes on" in errors and "Traceback" not in errors
+    assert "go on: python train.py --exp" in errors and "--resume" in errors and "Traceback" not in errors
     assert run_main(path, tmp_path, *longer, "--resume") == 0
-    whole, resumed = (
-        records_of(tmp_path / "runs" / name, "train", "eval", "phase", "end") for name in ("whole", "tiny")
-    )
-    assert whole == resumed
-    files = sorted(p.relative_to(tmp_path / "runs/whole") for p in (tmp_path / "runs/whole").glob("*/*.safetensors"))
-    assert len(files) >= 6
-    for file in files:
-        assert (tmp_path / "runs/whole" / file).read_bytes() == (tmp_path / "runs/tiny" / file).read_bytes(), file
+    assert_same_run(tmp_path / "runs" / "whole", tmp_path / "runs" / "tiny")
+    assert any(r.get("event") == "interrupted" for r in read_records(tmp_path / "runs" / "tiny")[0])
 
 
-@pytest.mark.parametrize(
-    "changes", [[], ["amp=bf16", "optim.accumulate=3"], ["optim.name=sgd", "phases.1.schedule=cosine"]]
-)
+RESUMABLE = {
+    "plain": [],
+    "bf16 and accumulation": ["amp=bf16", "optim.accumulate=2"],
+    "fp16 and its scaler": ["amp=fp16"],
+    "momentum and cosine": ["optim.name=sgd", "phases.1.schedule=cosine", "lora.dropout=0.1"],
+    "patience": ["eval.patience=3", "eval.metric=exact"],
+}
+
+
+@pytest.mark.parametrize("changes", RESUMABLE.values(), ids=RESUMABLE.keys())
 def test_a_killed_run_continues_to_the_same_numbers(experiment, tmp_path, monkeypatch, changes):
-    """As SIGKILL would: the process ends between two steps, in the first and in the second phase, and nothing is
-    saved at that moment. What was written after the last checkpoint is written again."""
+    """As SIGKILL would: the process ends between two steps and saves nothing at that moment; what was written after
+    the last checkpoint is written again. Killed in each phase, then again a little later, past another checkpoint."""
     path = experiment()
-    changes = ["--set", "runtime.checkpoint_steps=4", "eval.every_epochs=null", *changes]
+    changes = ["--set", "runtime.checkpoint_steps=2", "eval.every_epochs=0.5", *changes]
     assert run_main(path, tmp_path, *changes, "name=whole") == 0
-
-    take_step, steps = train.take_step, []
+    whole = tmp_path / "runs" / "whole"
+    first_phase = records_of(whole, "phase")[0]["steps"]
+    deaths = [3, 7, first_phase + 3, first_phase + 8]
+    take_step = train.take_step
 
     def dying(run, batches):
-        steps.append(run.progress.position)
-        if len(steps) in (7, 12):
+        if deaths and run.progress.position >= deaths[0]:
+            deaths.pop(0)
             raise SystemError("killed")
         take_step(run, batches)
 
     monkeypatch.setattr(train, "take_step", dying)
-    for _ in range(2):
+    resumed_in = []
+    while deaths:
         with pytest.raises(SystemError):
             run_main(path, tmp_path, *changes, "--resume")
+        resumed_in.append(json.loads((tmp_path / "runs/tiny/last/checkpoint.json").read_text())["progress"]["phase"])
+    assert resumed_in == [0, 0, 1, 1]
     assert run_main(path, tmp_path, *changes, "--resume") == 0
-    whole, resumed = (
-        records_of(tmp_path / "runs" / name, "train", "eval", "phase", "end") for name in ("whole", "tiny")
-    )
-    assert whole == resumed
+    assert_same_run(whole, tmp_path / "runs" / "tiny")
+
+
+def assert_same_run(whole: Path, resumed: Path) -> None:
+    """The same records but for times, and the same tensors bit for bit."""
+    kinds = ("train", "eval", "phase", "end")
+    assert records_of(whole, *kinds) == records_of(resumed, *kinds)
+    files = sorted(p.relative_to(whole) for p in whole.glob("*/*.safetensors"))
+    assert len(files) >= 6
+    for file in files:
+        assert (whole / file).read_bytes() == (resumed / file).read_bytes(), file
+
+
+def test_a_run_without_its_last_checkpoint_is_not_resumed_over(experiment, tmp_path, capsys):
+    path = experiment()
+    run_main(path, tmp_path)
+    shutil.rmtree(tmp_path / "runs" / "tiny" / "last")
+    before = {p: p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file()}
+    assert run_main(path, tmp_path, "--resume") == 2
+    assert "cannot be resumed, it has a best/ but no last/. --overwrite replaces it" in capsys.readouterr().err
+    assert before == {p: p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file()}
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_over(experiment, tmp_path, monkeypatch, capsys):
+    path = experiment()
+    monkeypatch.setattr(train, "take_step", lambda *a: (_ for _ in ()).throw(SystemError("killed")))
+    with pytest.raises(SystemError):
+        run_main(path, tmp_path)
+    monkeypatch.undo()
+    assert run_main(path, tmp_path, "--resume", "--set", "seed=1") == 2
+    assert "belongs to another experiment: seed is 1, was 0" in capsys.readouterr().err
+    assert run_main(path, tmp_path, "--resume") == 0
+    assert "stopped before its first checkpoint" in capsys.readouterr().out
+
+
+def test_a_best_that_died_between_two_renames_comes_back(experiment, tmp_path):
+    path = experiment()
+    run_main(path, tmp_path)
+    folder = tmp_path / "runs" / "tiny"
+    (folder / "best").rename(folder / "best.old")
+    assert run_main(path, tmp_path, "--resume") == 0
+    assert (folder / "best" / "head.safetensors").is_file() and not (folder / "best.old").exists()
+
+
+def test_a_diary_that_lost_its_end_is_not_continued(experiment, tmp_path, capsys):
+    path = experiment()
+    run_main(path, tmp_path)
+    diary = tmp_path / "runs" / "tiny" / "metrics.jsonl"
+    for content in (diary.read_bytes()[:1000], None):
+        diary.write_bytes(content) if content else diary.unlink()
+        assert run_main(path, tmp_path, "--resume") == 2
+        assert "metrics.jsonl: is shorter than the" in capsys.readouterr().err
+
+
+def test_bookkeeping_settings_may_change_on_resume(experiment, tmp_path):
+    path = experiment()
+    run_main(path, tmp_path)
+    assert run_main(path, tmp_path, "--resume", "--set", "runtime.checkpoint_seconds=1", "runtime.device=auto") == 0
 
 
 def test_resuming_with_another_spec_lists_the_differences(experiment, tmp_path, capsys):
@@ -448,6 +507,7 @@ def test_a_folder_that_is_not_a_run_is_left_alone(experiment, tmp_path, capsys):
         (["--set", 'phases.1.train=["layers.9"]', "phases.1.lr={}"], "'layers.9' selects no parameter"),
         (["--set", "model.pretrained=no/such/place"], "is not a folder, not one of"),
         (["--set", "data.max_length=200"], "data.max_length: 200, but"),
+        (["--set", 'phases.0.train=["head"]', 'phases.1.train=["head"]', "phases.1.lr={}"], "no phase trains the"),
         (["--set", "runtime.device=cuda:99"], "runtime.device: 'cuda:99' cannot be used"),
         (["--set", "phases.0.epochs=0.01"], "'one', 0.01 epochs long, is shorter than one step"),
         (["--set", "data.source=files", 'data.train=["a.json"]', 'data.dev=["b.json"]'], "a.json: no such file"),
@@ -461,6 +521,12 @@ def test_a_mistake_is_one_line_and_leaves_no_trace(experiment, tmp_path, capsys,
     assert not (tmp_path / "runs").exists()
 
 
+def test_a_runs_folder_that_is_a_file_is_named(experiment, tmp_path, capsys):
+    (tmp_path / "file").write_text("")
+    assert train.main(["--exp", str(experiment()), "--runs", str(tmp_path / "file")]) == 2
+    assert "file: is a file" in capsys.readouterr().err
+
+
 def test_the_command_line_explains_itself():
     done = subprocess.run([sys.executable, "train.py", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
@@ -472,4 +538,3 @@ def test_without_a_terminal_no_progress_bar_is_drawn(experiment, tmp_path):
     process = start_process(experiment(), tmp_path)
     out, errors = process.communicate(timeout=120)
     assert process.returncode == 0 and errors == "" and "\r" not in out
-    assert os.linesep.join(["", ""]) not in errors

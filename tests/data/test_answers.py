@@ -85,13 +85,18 @@ def test_a_token_counts_only_in_the_window_with_the_most_context_around_it(token
 
 
 def test_decoding_finds_every_answer_of_perfect_logits_over_many_windows(tokenizer):
-    words = " ".join(f"w{i}" for i in range(200))
-    questions = [Question(f"q{i}", "who ?", words, ((f"w{i}", words.index(f"w{i}")),)) for i in range(100, 200)]
+    """Two contexts, so that the second one's characters must be found behind the first one's."""
+    texts = [" ".join(f"{letter}{i}" for i in range(100, 300)) for letter in "wv"]
+    questions = [
+        Question(f"{text[0]}{i}", "who ?", text, ((f"{text[0]}{i}", text.index(f"{text[0]}{i}")),))
+        for i in range(100, 300, 3)
+        for text in texts
+    ]
     windows = make_windows(questions, tokenizer, max_length=64, doc_stride=20, max_query_length=8)
     start, end = (np.zeros(len(windows.tokens), dtype=np.float32) for _ in range(2))
     for n in range(len(windows)):
-        start[windows.begin[n] + windows.span[n, 0]] = end[windows.begin[n] + windows.span[n, 1]] = 9
         start[windows.begin[n] + windows.span[n, 0]] = 9
+        end[windows.begin[n] + windows.span[n, 1]] = 9
     predicted = decode(windows, start, end).texts(questions, None)
     assert predicted == [question.answers[0][0] for question in questions]
 

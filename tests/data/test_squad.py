@@ -69,7 +69,7 @@ def test_a_duplicate_id_is_an_error_also_across_files(tmp_path):
 
 
 def test_a_file_that_is_not_there_says_where_to_point(tmp_path):
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match=r"none.json: no such file; --data-root"):
         read_questions([tmp_path / "none.json"])
 
 
@@ -147,7 +147,7 @@ def test_every_context_token_is_in_some_window_whatever_the_stride(tokenizer):
 
 
 def test_a_stride_that_would_skip_text_is_an_error(tokenizer):
-    with pytest.raises(InputError, match="doc_stride: 6 could skip text"):
+    with pytest.raises(ValueError, match="a step of 6 could skip text"):
         make_windows([one(CONTEXT, "milk")], tokenizer, max_length=10, doc_stride=6, max_query_length=2)
 
 

@@ -95,10 +95,19 @@ def test_weight_decay_spares_biases_and_layernorm(model):
         assert names[name] == (0.01 if parameter.ndim == 2 else 0.0), name
 
 
+def test_adapters_that_no_phase_trains_are_an_error_however_they_are_named(model):
+    with pytest.raises(InputError, match="lora: no phase trains the adapters"):
+        parameter_groups(model, [phase(train=["head"])], 1.0, 0.0, 3)
+    assert parameter_groups(model, [phase(train=["*.lora_?"])], 1.0, 0.0, 3)
+
+
 def test_all_groups_of_all_phases_exist_from_the_start(model):
-    phases = [phase(name="one", train=["head"]), phase(name="two", train=["head", "layers.2"], lr={"layers.2": 1e-5})]
+    phases = [
+        phase(name="one", train=["head"]),
+        phase(name="two", train=["head", "layers.2", "lora"], lr={"layers.2": 1e-5}),
+    ]
     peaks = {g.label: g.peaks for g in parameter_groups(model, phases, 1e-3, 0.0, 3)}
-    assert peaks == {"head": (1e-3, 1e-3), "layers.2": (None, 1e-5)}
+    assert peaks == {"head": (1e-3, 1e-3), "layers.2": (None, 1e-5), "lora": (None, 1e-3)}
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,6 @@ def test_a_whole_number_is_a_number_but_not_the_other_way_round(tmp_path):
         ({"phases": [{"name": "a", "epochs": 1}]}, r"phases.0.train: is required"),
         ({"phases": MINIMAL["phases"] * 2}, r"phases.0.name: 'a' is there twice"),
         ({"lora": None}, r"phases.0.train: 'lora' cannot train, because the experiment has no lora group"),
-        ({"phases": [{"name": "a", "epochs": 1, "train": ["head"]}]}, r"lora: no phase trains 'lora'"),
         ({"phases": [{"name": "a", "epochs": 0, "train": ["head"]}]}, r"phases.0.epochs: 0.0 is out of range"),
         (
             {"phases": [{"name": "a", "epochs": 1, "train": ["head", "lora"], "lr": {"layers": 1}}]},
@@ -89,6 +88,11 @@ def test_a_whole_number_is_a_number_but_not_the_other_way_round(tmp_path):
         ({"data": {"train": ["../a"], "dev": ["b"]}}, r"data.train: '../a' is not inside the data root"),
         ({"data": {"train": ["a"], "dev": ["/etc/b"]}}, r"data.dev: '/etc/b' is not inside the data root"),
         ({"data": {"source": "synthetic_qa", "max_length": 128}}, r"data.doc_stride: 128 could skip text"),
+        ({"data": {"source": "synthetic_qa", "max_length": 64}}, r"data.max_query_length: 64 fills a window of 64"),
+        (
+            {"phases": [{"name": "a", "epochs": 1, "train": ["layers"], "gradual": "layers.5-2"}]},
+            r"phases.0.gradual: would add layers that the phase trains",
+        ),
         ({"eval": {"every_steps": 5, "every_epochs": 1}}, r"eval.every_steps, eval.every_epochs: set one"),
         ({"name": "../x"}, r"name: '../x' cannot be a folder's name"),
         ({"seed": -1}, r"seed: -1 is out of range"),
@@ -113,6 +117,11 @@ def test_what_is_wrong_is_named_with_key_value_and_what_is_allowed(tmp_path, cha
 def test_what_is_not_json_is_named_with_its_place(tmp_path, text, message):
     with pytest.raises(InputError, match=message):
         read_spec(write(tmp_path, text))
+
+
+def test_an_experiment_that_is_not_there_is_answered_with_those_that_are(tmp_path):
+    with pytest.raises(InputError, match=r"none.json: no such experiment; .*experiments/bert_phase1.json"):
+        read_spec(tmp_path / "none.json")
 
 
 # ---- --set -----------------------------------------------------------------------------------------------------------

@@ -132,6 +132,16 @@ def test_dropout_keeps_the_mean_and_drops_the_stated_share(p):
     assert len(y.unique()) == 2
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_dropout_is_unbiased_in_16_bit(dtype):
+    """Seen to fail, by 0.33 % in bf16, with the scale rounded to the dtype before the product."""
+    torch.manual_seed(0)
+    x = (torch.rand(1_000_000) + 0.5).to(dtype)
+    y = Dropout(0.1).train()(x)
+    kept = y != 0
+    assert (y[kept].double().mean() / x[kept].double().mean()).item() == pytest.approx(256 / 230, rel=3e-4)
+
+
 def test_dropout_has_the_gradient_of_its_mask():
     x = torch.ones(1000, requires_grad=True)
     y = Dropout(0.3).train()(x)

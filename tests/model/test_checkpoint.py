@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from inputs import InputError
-from model.checkpoint import existing, fill_parameters, read_tensors, restore_training, training_tensors, write_whole
+from model.checkpoint import fill_parameters, read_tensors, recover, restore_training, training_tensors, write_whole
 
 
 def content(folder) -> str:
@@ -13,7 +13,7 @@ def test_a_folder_is_replaced_as_a_whole(tmp_path):
     target = tmp_path / "last"
     write_whole(target, lambda folder: (folder / "a").write_text("one"))
     write_whole(target, lambda folder: (folder / "a").write_text("two"))
-    assert content(existing(target)) == "two"
+    assert content(target) == "two"
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
 
@@ -27,7 +27,7 @@ def test_a_writer_that_fails_leaves_the_previous_folder(tmp_path):
 
     with pytest.raises(OSError, match="No space"):
         write_whole(target, fail)
-    assert content(existing(target)) == "one"
+    assert content(target) == "one"
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
 
@@ -35,14 +35,20 @@ def test_a_death_between_the_two_renames_leaves_the_previous_folder(tmp_path):
     target = tmp_path / "last"
     write_whole(target, lambda folder: (folder / "a").write_text("one"))
     target.rename(tmp_path / "last.old")
-    assert content(existing(target)) == "one"
+    recover(target)
+    assert content(target) == "one"
+    target.rename(tmp_path / "last.old")
     write_whole(target, lambda folder: (folder / "a").write_text("two"))
-    assert content(existing(target)) == "two"
+    assert content(target) == "two"
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
 
 
-def test_there_is_no_folder_where_none_was_written(tmp_path):
-    assert existing(tmp_path / "last") is None
+def test_a_complete_folder_is_not_replaced_by_an_older_one(tmp_path):
+    target = tmp_path / "last"
+    write_whole(target, lambda folder: (folder / "a").write_text("two"))
+    (tmp_path / "last.old").mkdir()
+    recover(target)
+    assert content(target) == "two"
 
 
 OPTIMIZERS = {
