@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 
 from model.bert import BertConfig, BertEncoder, initialise
-from model.pretrained import CONFIG_KEYS, hugging_face_name, load_tokenizer, packaged_folder
+from model.names import CONFIG_KEYS, hugging_face_name
+from model.pretrained import load_tokenizer, packaged_folder
 
 
 @pytest.fixture(scope="session")

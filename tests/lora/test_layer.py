@@ -1,5 +1,8 @@
 """lora/layer.py: one linear layer with a low-rank term."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 from torch import nn
@@ -97,6 +100,22 @@ def test_adapter_dropout_touches_the_adapter_only():
 def test_a_rank_that_does_not_fit_is_an_error(rank):
     with pytest.raises(ValueError, match="rank"):
         LoRALinear.from_linear(nn.Linear(48, 32), rank=rank, alpha=1)
+
+
+def test_outputs_and_gradients_equal_the_recorded_ones_of_peft():
+    recorded = json.loads((Path(__file__).parents[1] / "fixtures" / "lora.json").read_text())
+    number = {name: torch.tensor(values) for name, values in recorded.items() if name != "how"}
+    linear = nn.Linear(5, 4)
+    linear.load_state_dict({"weight": number["weight"], "bias": number["bias"]})
+    layer = LoRALinear.from_linear(linear, rank=2, alpha=6)
+    with torch.no_grad():
+        layer.lora_A.copy_(number["A"])
+        layer.lora_B.copy_(number["B"])
+    y = layer(number["x"])
+    y.square().mean().backward()
+    assert (y - number["y"]).abs().max() < 1e-6
+    assert (layer.lora_A.grad - number["A.grad"]).abs().max() < 1e-6
+    assert (layer.lora_B.grad - number["B.grad"]).abs().max() < 1e-6
 
 
 def test_outputs_and_gradients_equal_peft():

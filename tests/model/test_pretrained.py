@@ -11,7 +11,8 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from inputs import InputError
-from model.pretrained import TABLE, hugging_face_name, load_encoder, load_tokenizer, locate
+from model.names import hugging_face_name
+from model.pretrained import TABLE, load_encoder, load_tokenizer, locate
 from tests.conftest import small_encoder, write_checkpoint
 from tests.fixtures.hub import serve_hub
 
