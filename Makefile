@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-peers lint setup clean
+.PHONY: run test test-peers mutants bench lint setup clean
 
 run: setup  ## train the two-phase experiment on the generated question set, then summarise it
 	$(BIN)/python train.py --exp exp/bert_phase2.json --overwrite
@@ -14,9 +14,15 @@ test: setup  ## the tests, without the reference libraries (their numbers are in
 test-peers: .venv/peers  ## the tests, parity with transformers and peft included
 	$(BIN)/python -m pytest
 
+mutants: setup  ## break the code in the well-known ways, one by one, and see a test fail each time (3 minutes)
+	$(BIN)/python -m tests.mutants
+
 lint: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+
+bench: setup  ## what each choice made for speed is worth on this machine (5 minutes)
+	$(BIN)/python -m experiments.bench
 
 setup: .venv/ready
 

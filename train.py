@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from data.batching import TrainingOrder
 from experiments import console, machine
+from experiments.analysis import LOWER_IS_BETTER
 from experiments.assemble import build_model
 from experiments.run import Run, Sums, check_folder, checkpoint_due, open_folder, save_best, save_last
 from experiments.schedule import Group, entry_for, parameter_groups, part_of, rate_factor, set_trainable
@@ -116,24 +117,20 @@ def phase_table(run: Run, index: int) -> list[dict]:
     return list(rows.values())
 
 
-def phase_steps(run: Run, index: int) -> int:
-    return run.phase_ends[index] - (run.phase_ends[index - 1] if index else 0)
-
-
 def enter_phase(run: Run, index: int) -> None:
     """Freeze and unfreeze for a phase. Its beginning is written down once, also if the run was resumed inside it."""
     progress, phase = run.progress, run.spec.phases[index]
     set_trainable(run.model, phase)
     if index != progress.phase:
         progress.phase, progress.phase_step = index, progress.step
-        run.record("phase", name=phase.name, index=index, steps=phase_steps(run, index), trains=phase_table(run, index))
+        run.record("phase", name=phase.name, index=index, steps=run.phase_steps(index), trains=phase_table(run, index))
 
 
 def set_rates(run: Run) -> dict[str, float]:
     """Give every group its learning rate for the coming step. Returns {part: rate} of what trains."""
     progress = run.progress
     # Counted in steps taken: one that was skipped leaves the schedule where it was.
-    step, steps = progress.step - progress.phase_step, phase_steps(run, progress.phase)
+    step, steps = progress.step - progress.phase_step, run.phase_steps(progress.phase)
     factor = rate_factor(run.spec.phases[progress.phase], step, steps)
     rates: dict[str, float] = {}
     for group, settings in zip(run.groups, run.optimizer.param_groups, strict=True):
@@ -233,7 +230,7 @@ def evaluate(run: Run) -> None:
     metrics = run.task.evaluate(run.model, run.device, run.precision)
     seconds = time.perf_counter() - started
     progress.clock["eval"] += seconds
-    sign = -1 if metric == "loss" else 1
+    sign = -1 if metric in LOWER_IS_BETTER else 1
     value = sign * metrics[metric]
     best = math.isfinite(value) and (progress.best is None or value > sign * progress.best["metrics"][metric])
     name = run.spec.phases[progress.phase].name

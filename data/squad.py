@@ -19,7 +19,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from tokenizers import Tokenizer
+from tokenizers import Encoding, Tokenizer
+from tqdm import tqdm
 
 from data.batching import pad_rows
 from inputs import InputError, read_json
@@ -149,6 +150,14 @@ def _context_windows(length: int, room: int, doc_stride: int) -> list[tuple[int,
         start += doc_stride
 
 
+def _encode(texts: Sequence[str], tokenizer: Tokenizer) -> list[Encoding]:
+    """Tokenize without special tokens, with a progress bar where it takes long."""
+    encoded = []
+    for begin in tqdm(range(0, len(texts), 1000), desc="tokenizing", leave=False, disable=None, delay=1):
+        encoded += tokenizer.encode_batch(texts[begin : begin + 1000], add_special_tokens=False)
+    return encoded
+
+
 def make_windows(
     questions: Sequence[Question], tokenizer: Tokenizer, max_length: int, doc_stride: int, max_query_length: int
 ) -> Windows:
@@ -163,11 +172,11 @@ def make_windows(
     cls, sep, pad = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[PAD]"))
     contexts = list(dict.fromkeys(question.context for question in questions))
     context_number = {context: number for number, context in enumerate(contexts)}
-    encoded = tokenizer.encode_batch(contexts, add_special_tokens=False)
+    encoded = _encode(contexts, tokenizer)
     context_ids = [np.array(e.ids, dtype=np.int32) for e in encoded]
     context_chars = [np.array(e.offsets, dtype=np.int32).reshape(-1, 2) for e in encoded]
     context_offset = np.cumsum([0] + [len(ids) for ids in context_ids])
-    query_ids = [e.ids for e in tokenizer.encode_batch([q.question for q in questions], add_special_tokens=False)]
+    query_ids = [e.ids for e in _encode([q.question for q in questions], tokenizer)]
 
     counts = {"questions": len(questions), "windows": 0, "questions_cut": 0, "answers_widened": 0, "answers_lost": 0}
     pieces, rows = [], []

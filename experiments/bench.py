@@ -106,8 +106,8 @@ def measure(run: Run, steps: int, phase: int) -> dict[str, np.ndarray]:
     train.enter_phase(run, phase)
     train.set_rates(run)
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    first = run.phase_ends[phase - 1] if phase else 0
-    for position in tqdm(range(first, min(first + steps + 3, len(run.order))), disable=None):
+    first, end = run.phase_span(phase)
+    for position in tqdm(range(first, min(first + steps + 3, end)), disable=None):
         for name in random.sample(list(VARIANTS), len(VARIANTS)):
             with VARIANTS[name](run):
                 started = time.perf_counter()
@@ -144,7 +144,7 @@ def main(argv: list[str] | None = None) -> int:
     run.log = Silent()
     seconds = measure(run, arguments.steps, arguments.phase)
     base = seconds["as shipped"]
-    first = run.phase_ends[arguments.phase - 1] if arguments.phase else 0
+    first, _ = run.phase_span(arguments.phase)
     tokens = [sum(int(run.task.lengths[rows].sum()) for rows in run.order[first + 3 + i]) for i in range(len(base))]
     print(f"{run.spec.name}, phase {arguments.phase}, {len(base)} steps, {run.device}, {run.precision.name}")
     print(f"{'':40} {'real tokens/s':>14}   time against as shipped, median [quartiles]")

@@ -23,17 +23,15 @@ def banner(run: Run, tables: list[list[dict]], remark: str | None) -> None:
         notes = [f"{c[key]} {text}" for key, text in NOTES.items() if c[key]]
         print("; ".join([f"  {split:8} {c['questions']:,} questions in {c['windows']:,} windows", *notes]))
     print(f"  machine  {run.device}, {run.precision.name} ({run.precision.reason})")
-    begin = 0
-    for phase, end, rows in zip(spec.phases, run.phase_ends, tables, strict=True):
+    for index, (phase, rows) in enumerate(zip(spec.phases, tables, strict=True)):
         trained = sum(row["parameters"] for row in rows)
         print(
-            f"  phase    {phase.name}: {phase.epochs:g} epochs, {end - begin} steps, trains {amount(trained)} "
-            f"parameters ({100 * trained / total:.2f} %)"
+            f"  phase    {phase.name}: {phase.epochs:g} epochs, {run.phase_steps(index)} steps, "
+            f"trains {amount(trained)} parameters ({100 * trained / total:.2f} %)"
         )
         print(
             "           " + ", ".join(f"{row['part']} {amount(row['parameters'])} at {row['lr']:.2g}" for row in rows)
         )
-        begin = end
     print(f"  folder   {run.folder}")
     if remark:
         print(f"  {remark}")

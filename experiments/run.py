@@ -96,6 +96,14 @@ class Run:
     def epoch(self) -> float:
         return self.order.epochs_at(self.progress.position)
 
+    def phase_span(self, index: int) -> tuple[int, int]:
+        """The positions where a phase begins and ends."""
+        return self.phase_ends[index - 1] if index else 0, self.phase_ends[index]
+
+    def phase_steps(self, index: int) -> int:
+        begin, end = self.phase_span(index)
+        return end - begin
+
     def record(self, kind: str, **fields) -> dict:
         return self.log.write(kind, self.progress.step, self.epoch, **fields)
 

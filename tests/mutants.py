@@ -1,0 +1,135 @@
+"""Do the tests see the mistakes they are there for? Each entry breaks the code in one well-known way and names the
+test that must fail. Runs in a copy of the project; `make mutants` prints a line for each and fails if one survives;
+`python -m tests.mutants NaN` tries those with "NaN" in their description.
+
+The numbers are those of the traps that the field's code bases fell into (gradient accumulation, evaluation loss, ...).
+"""
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# (what goes wrong, file, code, its replacement, test file, test name)
+MUTANTS = [
+    ("accumulation: mean of means", "train.py", ".sum() / count", ".mean() / len(batches)", "test_train.py",
+     "test_gradients_of_ragged_batches_equal_those_of_one_large_batch"),
+    ("evaluation loss: mean of batch means", "experiments/span_qa.py", "float(losses.mean())",
+     "float(np.mean([losses[rows].mean() for rows in batches]))", "test_train.py",
+     "test_evaluation_does_not_depend_on_the_batch_size"),
+    ("the head is not loaded", "experiments/assemble.py", "    fill_parameters(dict(model.head", "    (dict(model.head",
+     "test_train.py", "test_a_checkpoint_gives_back_the_trained_model_under_another_seed"),
+    ("unfrozen layers are not loaded", "experiments/assemble.py", "        fill_parameters(encoder, read", "        (encoder, read",
+     "test_train.py", "test_a_checkpoint_gives_back_the_trained_model_under_another_seed"),
+    ("adapters are not loaded", "experiments/assemble.py", "        load_adapter(", "        (", "test_train.py",
+     "test_a_checkpoint_gives_back_the_trained_model_under_another_seed"),
+    ("a LoRA pattern may match nothing", "lora/inject.py", "raise _unmatched(\"lora.targets\"", "print(\"lora.targets\"",
+     "lora/test_inject.py", "test_a_pattern_that_matches_nothing_is_an_error_and_nothing_is_touched"),
+    ("merging twice", "lora/layer.py", "        if self.merged:\n            return\n", "", "lora/test_layer.py",
+     "test_merging_twice_changes_nothing_more"),
+    ("unmerging by subtraction", "lora/layer.py", "self.weight.copy_(self.unmerged_weight)", "self.weight.sub_(self.delta())",
+     "lora/test_layer.py", "test_a_hundred_rounds_of_merging_leave_the_weight_bit_for_bit"),
+    ("LoRA scaled by alpha", "lora/layer.py", "else alpha / rank", "else alpha", "lora/test_layer.py",
+     "test_the_update_is_scaled_by_alpha_over_rank"),
+    ("gamma renamed everywhere", "model/pretrained.py", 'parent.endswith("LayerNorm")', "True", "model/test_pretrained.py",
+     "test_gamma_outside_of_layernorm_is_not_renamed"),
+    ("fp16 mask of minus infinity", "model/bert.py", "MASKED = -3e4", "MASKED = -1e9", "model/test_bert.py",
+     "test_a_row_of_nothing_but_padding_is_finite"),
+    ("padding is attended to", "model/bert.py", "masked_fill_(~mask, MASKED)", "masked_fill_(~mask, 0.0)",
+     "model/test_bert.py", "test_padding_changes_nothing"),
+    ("NaN is the best", "train.py", "best = math.isfinite(value) and (", "best = (", "test_train.py",
+     "test_a_metric_that_is_not_finite_is_never_the_best"),
+    ("NaN is stepped on", "train.py", "if math.isfinite(loss) and math.isfinite(norm):", "if True:", "test_train.py",
+     "test_a_step_that_is_not_finite_changes_nothing_and_is_recorded"),
+    ("an answer that sticks out is labelled", "data/squad.py", "begin <= answer[0] and answer[1] < end",
+     "begin <= answer[0] and answer[0] < end", "data/test_squad.py", "test_the_worked_example_of_the_module_is_true"),
+    ("stride taken for overlap", "data/squad.py", "        start += doc_stride", "        start += room - doc_stride",
+     "data/test_squad.py", "test_the_worked_example_of_the_module_is_true"),
+    ("null score by maximum", "data/answers.py", "np.minimum.at", "np.maximum.at", "data/test_answers.py",
+     "test_the_null_score_is_the_minimum_over_the_windows"),
+    ("a token counts in every window", "data/answers.py", "best[start : start + count] == w", "True",
+     "data/test_answers.py", "test_a_token_counts_only_in_the_window_with_the_most_context_around_it"),
+    ("duplicate ids overwrite", "data/squad.py", "if question.id in seen:", "if False:", "data/test_squad.py",
+     "test_a_duplicate_id_is_an_error_also_across_files"),
+    ("trained in 16 bit", "train.py", "model.to(device).train()", "model.to(device, precision.dtype).train()",
+     "test_train.py", "test_trained_parameters_stay_fp32_in_mixed_precision"),
+    ("clipped before unscaling", "train.py", "    run.scaler.unscale_(run.optimizer)", "    pass", "test_train.py",
+     "test_fp16_gradients_are_unscaled_before_they_are_clipped"),
+    ("a skipped step moves the schedule", "train.py", "progress.step - progress.phase_step, run",
+     "progress.position, run", "test_train.py", "test_a_step_that_is_not_finite_changes_nothing_and_is_recorded"),
+    ("bf16 wherever it runs", "experiments/machine.py", "        if native:", "        if True:",
+     "experiments/test_machine.py", "test_auto_takes_bf16_only_where_the_hardware_has_it"),
+    ("groups of the first phase only", "train.py", "parameter_groups(model, spec.phases,",
+     "parameter_groups(model, spec.phases[:1],", "test_train.py", "test_learning_rate_traces_show_the_unfreezing"),
+    ("a resumed run does not unfreeze", "train.py", "            if index != phase:", "            if index != progress.phase:",
+     "test_train.py", "test_a_killed_run_continues_to_the_same_numbers"),
+    ("frozen tensors keep a zero gradient", "experiments/schedule.py", "parameter.grad = None",
+     "parameter.grad = parameter.detach() * 0", "test_train.py", "test_frozen_tensors_are_bitwise_unchanged"),
+    ("evaluation leaves evaluation mode on", "experiments/span_qa.py", "        model.train(was_training)\n", "",
+     "test_train.py", "test_evaluation_leaves_the_mode_as_it_was"),
+    ("no dropout in training", "train.py", "model.to(device).train()", "model.to(device).eval()", "test_train.py",
+     "test_dropout_is_active_in_frozen_layers_during_training"),
+    ("a silent tensor is not noticed", "train.py", "        if silent:", "        if False:", "test_train.py",
+     "test_a_tensor_that_gets_no_gradient_is_named"),
+    ("random state is not restored", "model/checkpoint.py", '    torch.set_rng_state(tensors["random/cpu"])\n', "",
+     "test_train.py", "test_a_killed_run_continues_to_the_same_numbers"),
+    ("optimizer state is not restored", "model/checkpoint.py", "            optimizer.state[parameter][key] =",
+     "            _ =", "test_train.py", "test_a_killed_run_continues_to_the_same_numbers"),
+    ("patience starts anew on resume", "experiments/run.py", '{"sums": Sums(**progress["sums"])}',
+     '{"sums": Sums(**progress["sums"]), "since_best": 0}', "test_train.py",
+     "test_a_killed_run_continues_to_the_same_numbers"),
+    ("records are written twice on resume", "experiments/runlog.py", "        self._file.truncate(offset)\n        self._file.seek(offset)",
+     "        self._file.seek(0, 2)", "test_train.py", "test_a_killed_run_continues_to_the_same_numbers"),
+    ("another spec is resumed", "experiments/run.py", "    if now != then:", "    if False:", "test_train.py",
+     "test_resuming_with_another_spec_lists_the_differences"),
+    ("a checkpoint is written in place", "model/checkpoint.py", "        fill(new)\n", "        fill(target if target.exists() else new)\n",
+     "model/test_checkpoint.py", "test_a_writer_that_fails_leaves_the_previous_folder"),
+    ("a shard may lie anywhere", "model/pretrained.py", "if Path(name).name != name or", "if",
+     "model/test_pretrained.py", "test_a_shard_index_cannot_leave_its_folder"),
+    ("seeded after the model is built", "train.py", "    torch.manual_seed(spec.seed)", "    pass", "test_train.py",
+     "test_the_same_spec_gives_the_same_bits_twice_and_another_seed_does_not"),
+    ("one order for all epochs", "data/batching.py", "default_rng([seed, epoch])", "default_rng([seed])",
+     "data/test_batching.py", "test_every_epoch_and_every_seed_has_another_order"),
+    ("dropout's scale rounded first", "model/bert.py", "(x * keep.to(x.dtype)).mul_(", "x * keep.to(x.dtype).mul_(",
+     "model/test_bert.py", "test_dropout_is_unbiased_in_16_bit"),
+]  # fmt: skip
+
+
+def survives(project: Path, mutant: tuple) -> str | None:
+    """Break the copy, run the test, mend it. Returns a complaint, or None where the test failed as it must."""
+    _, file, code, replacement, test_file, test = mutant
+    path = project / file
+    original = path.read_text()
+    if original.count(code) != 1:
+        return f"{code!r} is {original.count(code)} times in {file}"
+    path.write_text(original.replace(code, replacement))
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", f"tests/{test_file}", "-k", test]
+    environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    done = subprocess.run(command, cwd=project, env=environment, capture_output=True, text=True)
+    path.write_text(original)
+    return None if done.returncode == 1 else f"pytest exit code {done.returncode}: {done.stdout[-300:]}"
+
+
+def main() -> int:
+    chosen = [mutant for mutant in MUTANTS if all(word in mutant[0] for word in sys.argv[1:])]
+    alive = 0
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder) / "project"
+        shutil.copytree(ROOT, project, symlinks=True, ignore=shutil.ignore_patterns(".*", "runs", "__pycache__"))
+        for mutant in chosen:
+            complaint = survives(project, mutant)
+            alive += complaint is not None
+            print(
+                f"{'SURVIVED' if complaint else 'caught  '}  {mutant[0]}{': ' + complaint if complaint else ''}",
+                flush=True,
+            )
+    print(f"{len(chosen) - alive} of {len(chosen)} caught")
+    return 1 if alive else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
