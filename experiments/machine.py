@@ -71,7 +71,7 @@ def keep_freed_memory() -> None:
     """Ask glibc to keep freed memory instead of giving it back to the system after each step.
 
     By default every large tensor is mapped and unmapped anew, and the kernel must zero its pages each time
-    (experiments/LOG.md, "What each choice for speed is worth"). Without glibc there is no effect.
+    (experiments/LOG.md, "Memory"). Without glibc there is no effect.
     """
     set_malloc(mmap_max=0, trim_threshold=2**31 - 1)
 
