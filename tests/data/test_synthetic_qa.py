@@ -16,7 +16,7 @@ import pytest
 
 from data.synthetic import qa_dataset
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).resolve().parents[2]
 TABLES = json.loads((ROOT / "data" / "synthetic_qa.json").read_text(encoding="utf-8"))
 RELATIONS = {
     (domain, name): relation
