@@ -155,7 +155,7 @@ def open_folder(run: Run, resume: bool, overwrite: bool) -> str | None:
 
 
 def _begin(run: Run) -> None:
-    """An empty run folder with spec.json and the `run` record; what an earlier run left in it is removed."""
+    """A run folder with spec.json, the `run` record and a first checkpoint; what an earlier run left is removed."""
     folder = run.folder
     for name in ("last", "best", "last.old", "best.old"):
         shutil.rmtree(folder / name, ignore_errors=True)
@@ -175,6 +175,7 @@ def _begin(run: Run) -> None:
         parameters=sum(parameter.numel() for parameter in run.model.parameters()),
         steps_planned=len(run.order),
     )
+    save_last(run)  # of step 0: from here on there is always a checkpoint, whenever the process dies
 
 
 def _continue(run: Run, checkpoint: Path) -> None:
