@@ -2,9 +2,10 @@
 
     python train.py --exp exp/bert_phase2.json
 
-The run folder gets spec.json (the resolved experiment), metrics.jsonl (a record a line), last/ (to resume from) and
-best/ (to use). What trains, at which rate, on which examples is a function of the spec and of `Progress`, a dozen
-numbers that every checkpoint holds. So a run that was killed and resumed writes what it would have written anyway.
+The run folder (experiments/folder.py) gets spec.json (the resolved experiment), metrics.jsonl (a record a line), last/
+(to resume from) and best/ (to use). What trains, at which rate, on which examples is a function of the spec and of
+`Progress`, a dozen numbers that every checkpoint holds. So a run that was killed and resumed writes what it would have
+written anyway.
 """
 
 import argparse
@@ -25,11 +26,12 @@ from data.batching import TrainingOrder
 from experiments import console, machine
 from experiments.analysis import LOWER_IS_BETTER
 from experiments.assemble import build_model
-from experiments.run import Run, Sums, check_folder, checkpoint_due, open_folder, save_best, save_last
+from experiments.folder import check_folder, checkpoint_due, claim, open_folder, save_best, save_last
+from experiments.run import Best, Run, Sums
 from experiments.schedule import Group, entry_for, parameter_groups, part_of, rate_factor, set_trainable
 from experiments.span_qa import SpanQA
 from experiments.spec import OptimSpec, Spec, read_spec
-from inputs import InputError
+from inputs import InputError, one_line, reason, refuse
 
 HERE = Path(__file__).resolve().parent
 
@@ -156,7 +158,7 @@ def backward(run: Run, batches: list[np.ndarray]) -> tuple[float, float]:
     for rows in batches:
         started = time.perf_counter()
         batch = run.task.batch(rows, run.device)
-        run.progress.clock["data"] += time.perf_counter() - started
+        run.progress.clock.data += time.perf_counter() - started
         with run.precision.autocast(run.device):
             logits = run.model(batch)
         loss = run.model.head.loss(logits, batch, optim.label_smoothing).sum() / count
@@ -194,7 +196,8 @@ def take_step(run: Run, batches: list[np.ndarray]) -> None:
         # is not finite is a fault of the data, the learning rate or the code.
         overflow = run.scaler.is_enabled() and math.isfinite(loss)
         ids = [identifier for rows in batches for identifier in run.task.example_ids(rows)]
-        run.record("event", event="overflow" if overflow else "nonfinite", loss=loss, grad_norm=norm, examples=ids)
+        event, message = "overflow" if overflow else "nonfinite", f"loss {loss:g}, gradient norm {norm:g}"
+        run.record("event", event=event, message=message, loss=loss, grad_norm=norm, examples=ids)
         progress.nonfinite += not overflow or run.scaler.get_scale() < 1  # a scale below 1 no longer helps
     run.scaler.update()
     run.optimizer.zero_grad(set_to_none=True)
@@ -204,7 +207,7 @@ def take_step(run: Run, batches: list[np.ndarray]) -> None:
 def record_training(run: Run, rates: dict[str, float]) -> dict:
     """Write a train record: means over everything since the last one. Returns it."""
     progress, sums = run.progress, run.progress.sums
-    seconds = max(1e-9, progress.clock["train"] - run.recorded_at)
+    seconds = max(1e-9, progress.clock.train - run.recorded_at)
     record = run.record(
         "train",
         loss=sums.loss / sums.examples if sums.examples else None,
@@ -219,7 +222,7 @@ def record_training(run: Run, rates: dict[str, float]) -> dict:
         padding=1 - sums.tokens / sums.padded_tokens,
         peak_memory_mb=machine.peak_memory_mb(run.device),
     )
-    progress.sums, run.recorded_at = Sums(), progress.clock["train"]
+    progress.sums, run.recorded_at = Sums(), progress.clock.train
     return record
 
 
@@ -229,10 +232,10 @@ def evaluate(run: Run) -> None:
     started = time.perf_counter()
     metrics = run.task.evaluate(run.model, run.device, run.precision)
     seconds = time.perf_counter() - started
-    progress.clock["eval"] += seconds
+    progress.clock.eval += seconds
     sign = -1 if metric in LOWER_IS_BETTER else 1
     value = sign * metrics[metric]
-    best = math.isfinite(value) and (progress.best is None or value > sign * progress.best["metrics"][metric])
+    best = math.isfinite(value) and (progress.best is None or value > sign * progress.best.metrics[metric])
     name = run.spec.phases[progress.phase].name
     record = run.record(
         "eval", split="dev", phase=name, metrics=metrics, best=best, eval_seconds=seconds, clock=progress.clock
@@ -240,7 +243,7 @@ def evaluate(run: Run) -> None:
     tqdm.write(f"  epoch {run.epoch:5.2f}  {name:12} {console.metrics_line(metrics)}{'  best' if best else ''}")
     sys.stdout.flush()
     if best:
-        progress.best = {key: record[key] for key in ("step", "epoch", "phase", "metrics")}
+        progress.best = Best(progress.step, record["epoch"], name, record["metrics"])
         progress.since_best = 0
         save_best(run)
     else:
@@ -286,7 +289,7 @@ def train(run: Run) -> tuple[str, int]:
             started = time.perf_counter()
             rates = set_rates(run)
             take_step(run, order[progress.position])
-            progress.clock["train"] += time.perf_counter() - started
+            progress.clock.train += time.perf_counter() - started
             bar.update()
 
             evaluation_due = progress.position in run.evaluate_at
@@ -321,46 +324,69 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--data-root", type=Path, default=HERE / "data", metavar="DIR", help="where data files lie (default: data/)")
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs/)")
     add("--resume", action="store_true", help="continue the run from its last checkpoint, if it has one")
+    add("--resume-anyway", action="store_true", help="the same, although settings or data differ (which is recorded)")
     add("--overwrite", action="store_true", help="replace a run of the same name")
     arguments = parser.parse_args(argv)
-    if arguments.resume and arguments.overwrite:
+    if arguments.overwrite and (arguments.resume or arguments.resume_anyway):
         parser.error("--resume and --overwrite exclude each other")
     return arguments
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 done, 1 diverged, 2 something handed in is wrong, 130 and 143 interrupted (and resumable)."""
+    """Exit codes: 0 done, 1 the run cannot go on (it diverged; disk or memory is full), 2 something handed in is wrong,
+    130 and 143 interrupted. After 1, 130 and 143 there is a checkpoint to go on from."""
     arguments = parse_arguments(argv)
+    resume = arguments.resume or arguments.resume_anyway
     try:
         spec = read_spec(arguments.exp, arguments.set)
-        check_folder(arguments.runs / spec.name, arguments.resume, arguments.overwrite)
-        run = set_up(spec, arguments.runs / spec.name, arguments.data_root)
-        remark = open_folder(run, arguments.resume, arguments.overwrite)
-    except InputError as error:
-        print(f"train.py: {error}", file=sys.stderr)
-        return 2
+        folder = arguments.runs / spec.name
+        check_folder(folder, resume, arguments.overwrite)
+        run = set_up(spec, folder, arguments.data_root)
+        with claim(folder):
+            remark = open_folder(run, resume, arguments.overwrite, arguments.resume_anyway)
+            return work(run, remark, resume_command(argv))
+    except (InputError, OSError) as error:
+        return refuse("train.py", error)
     except KeyboardInterrupt:
         print("train.py: interrupted before training began", file=sys.stderr)
         return 130
-    console.banner(run, [phase_table(run, index) for index in range(len(spec.phases))], remark)
+
+
+def work(run: Run, remark: str | None, go_on: str) -> int:
+    """Banner, training, last screen. go_on: the command that resumes the run. Returns the exit code."""
     try:
-        reason, exit_code = train(run)
-    except KeyboardInterrupt:
-        print(f"train.py: stopped at once; go on from the last checkpoint: {resume_command(argv)}", file=sys.stderr)
-        return 130
-    if reason == "interrupted":
-        print(f"interrupted at step {run.progress.step}; go on: {resume_command(argv)}", file=sys.stderr)
-    else:
+        console.banner(run, [phase_table(run, index) for index in range(len(run.spec.phases))], remark)
+        ended, exit_code = train(run)
+        if ended == "interrupted":
+            print(f"interrupted at step {run.progress.step}; go on: {go_on}", file=sys.stderr)
+            return exit_code
         size = sum(file.stat().st_size for file in (run.folder / "best").glob("*.safetensors"))
-        run.record("end", reason=reason, best=run.progress.best, clock=run.progress.clock, best_bytes=size)
-        console.ending(run, reason)
-    run.log.close()
+        run.record("end", reason=ended, best=run.progress.best, clock=run.progress.clock, best_bytes=size)
+        console.ending(run, ended)
+    except KeyboardInterrupt:
+        print(f"train.py: stopped at once; go on from the last checkpoint: {go_on}", file=sys.stderr)
+        return 130
+    except (OSError, torch.OutOfMemoryError) as error:
+        what = "batches are too large for it (data.batch_tokens)" if isinstance(error, RuntimeError) else "make room"
+        print(f"train.py: {one_line(reason(error))}: {what}; last/ is intact. Then go on: {go_on}", file=sys.stderr)
+        return 1
+    finally:
+        run.log.close()
+    if exit_code:
+        print(
+            f"train.py: {run.progress.nonfinite} steps in a row had no finite loss or gradient; metrics.jsonl names "
+            f"their examples, last/ holds step {run.progress.step}. Lower optim.lr, or raise warmup_ratio",
+            file=sys.stderr,
+        )
     return exit_code
+
+
+NOT_REPEATED = ("--overwrite", "--resume", "--resume-anyway")
 
 
 def resume_command(argv: list[str] | None) -> str:
     """What to type to continue this run."""
-    words = [word for word in (sys.argv[1:] if argv is None else argv) if word not in ("--overwrite", "--resume")]
+    words = [word for word in (sys.argv[1:] if argv is None else argv) if word not in NOT_REPEATED]
     return shlex.join(["python", "train.py", *words, "--resume"])
 
 

@@ -3,13 +3,14 @@
 import hashlib
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from data.squad import Question, parse_questions, read_questions
 from data.synthetic import qa_dataset
-from inputs import InputError
+from inputs import InputError, read_bytes
 
 # How many questions the generated set has where the spec gives no limit.
 SYNTHETIC_QUESTIONS = {"train": 5000, "dev": 600}
@@ -27,27 +28,29 @@ def sample(examples: list, limit: int | None) -> list:
     return [examples[i] for i in sorted(chosen)]
 
 
-def fingerprint(paths: Sequence[Path]) -> str:
-    """sha256 over the contents of the files, in order."""
-    digest = hashlib.sha256()
-    for path in paths:
-        try:
-            digest.update(hashlib.sha256(path.read_bytes()).digest())
-        except OSError as error:
-            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
-    return digest.hexdigest()
+@dataclass(frozen=True)
+class QuestionSet:
+    questions: list[Question]
+    fingerprint: str  # sha256 of what the questions were made from
+    misplaced: list[str]  # a remark for each answer that was left out because it is not where it says
 
 
 def question_set(
-    source: str, split: str, files: Sequence[str], limit: int | None, root: Path
-) -> tuple[list[Question], str]:
-    """The questions of one split and their fingerprint.
+    source: str, split: str, files: Sequence[str], limit: int | None, root: Path, skip_misplaced: bool
+) -> QuestionSet:
+    """The questions of one split.
 
     source: "files" reads SQuAD files, relative to `root`; "synthetic_qa" generates them.
     """
     if source == "synthetic_qa":
         generated = qa_dataset(split, limit or SYNTHETIC_QUESTIONS[split])
         digest = hashlib.sha256(json.dumps(generated, sort_keys=True).encode()).hexdigest()
-        return parse_questions(generated, f"synthetic_qa {split}"), digest
+        return QuestionSet(parse_questions(generated, f"synthetic_qa {split}"), digest, [])
     paths = [root / file for file in files]
-    return sample(read_questions(paths), limit), fingerprint(paths)
+    for path in paths:
+        if not path.exists():
+            raise InputError(f"{path}: no such file; --data-root names the folder that the spec's data files are in")
+    contents = {path: read_bytes(path) for path in paths}  # read once: what is fingerprinted is what is used
+    questions, misplaced = read_questions(contents, skip_misplaced)
+    digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in contents.values())).hexdigest()
+    return QuestionSet(sample(questions, limit), digest, misplaced)

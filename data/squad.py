@@ -13,8 +13,8 @@ If the answer is "the store": window 1 holds all of it and is labelled with its 
 it is labelled [CLS], as are windows 2 and 3, because its tokens do not answer the question.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from tokenizers import Encoding, Tokenizer
 from tqdm import tqdm
 
 from data.batching import pad_rows
-from inputs import InputError, read_json
+from inputs import InputError, parse_object, reason, shown
 
 # ---- files to questions ----------------------------------------------------------------------------------------------
 
@@ -74,31 +74,37 @@ def parse_questions(root: object, where: str) -> list[Question]:
     return questions
 
 
-def read_file(path: Path) -> list[Question]:
-    """The questions of one SQuAD 1.1 or 2.0 file. Raises InputError naming the file and the place."""
-    if not path.exists():
-        raise InputError(f"{path}: no such file; --data-root names the folder that the spec's data files are in")
-    return parse_questions(read_json(path), str(path))
+def read_questions(files: Mapping[Path, bytes], skip_misplaced: bool = False) -> tuple[list[Question], list[str]]:
+    """All questions of several files, and a remark for each answer that was left out.
 
-
-def read_questions(paths: Sequence[Path]) -> list[Question]:
-    """All questions of several files. InputError for a duplicate id, or answers that are not where they say."""
-    questions, seen = [], {}
-    misplaced = []
-    for path in paths:
-        for question in read_file(path):
+    files: the contents by path. An answer that is not where it says is an error, or, with `skip_misplaced`, left out;
+    a question that loses all its answers goes with them. Raises InputError for that, for a duplicate id, for no
+    questions at all, and for whatever `parse_questions` names.
+    """
+    questions, seen, misplaced = [], {}, []
+    for path, data in files.items():
+        for question in parse_questions(parse_object(data, path), str(path)):
             if question.id in seen:
                 raise InputError(f"{path}: question id {question.id} is already in {seen[question.id]}")
             seen[question.id] = path
-            questions.append(question)
+            kept = []
             for text, start in question.answers:
-                if start < 0 or not text or question.context[start : start + len(text)] != text:
-                    misplaced.append(f"{path}: question id {question.id}, answer {text!r} is not at {start}")
-    if misplaced:
-        raise InputError(f"{len(misplaced)} answer(s) are not where they say; the first: {'; '.join(misplaced[:3])}")
+                if start >= 0 and text and question.context.startswith(text, start):
+                    kept.append((text, start))
+                else:
+                    misplaced.append(
+                        f"{path}: question id {question.id}: answer {shown(text)} is not at {shown(start)}"
+                    )
+            if kept or not question.answers:
+                questions.append(replace(question, answers=tuple(kept)))
+    if misplaced and not skip_misplaced:
+        raise InputError(
+            f"{len(misplaced)} answer(s) are not where they say; correct them, or leave them out with --set "
+            f"data.bad_answers=skip; the first: {'; '.join(misplaced[:3])}"
+        )
     if not questions:
-        raise InputError(f"{', '.join(map(str, paths))}: no questions")
-    return questions
+        raise InputError(f"{', '.join(map(str, files))}: no questions")
+    return questions, misplaced
 
 
 # ---- questions to windows --------------------------------------------------------------------------------------------
@@ -154,7 +160,10 @@ def _encode(texts: Sequence[str], tokenizer: Tokenizer) -> list[Encoding]:
     """Tokenize without special tokens, with a progress bar where it takes long."""
     encoded = []
     for begin in tqdm(range(0, len(texts), 1000), desc="tokenizing", leave=False, disable=None, delay=1):
-        encoded += tokenizer.encode_batch(texts[begin : begin + 1000], add_special_tokens=False)
+        try:
+            encoded += tokenizer.encode_batch(texts[begin : begin + 1000], add_special_tokens=False)
+        except Exception as error:  # the tokenizers library raises plain Exception where its file is no good
+            raise InputError(f"the tokenizer fails on these texts, its file is damaged: {reason(error)}") from None
     return encoded
 
 

@@ -32,10 +32,11 @@ def build_model(spec: Spec) -> tuple[TaskModel, Pretrained, Tokenizer]:
             f"{encoder.config.max_positions} positions"
         )
     tokenizer = load_tokenizer(pretrained.folder)
-    if tokenizer.get_vocab_size() > encoder.config.vocab_size:
+    largest = max(tokenizer.get_vocab().values())
+    if largest >= encoder.config.vocab_size:
         raise InputError(
-            f"{pretrained.folder}: the tokenizer knows {tokenizer.get_vocab_size()} tokens, the encoder only "
-            f"{encoder.config.vocab_size}; they do not belong together"
+            f"{pretrained.folder}: the tokenizer's token ids go up to {largest}, the encoder knows "
+            f"{encoder.config.vocab_size} tokens; they do not belong together"
         )
     if spec.lora is not None:
         inject(

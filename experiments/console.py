@@ -1,9 +1,11 @@
 """What a person sees while a run goes on: the banner at its start, a line per evaluation, the last screen."""
 
 import sys
+from dataclasses import asdict
 
 from experiments.report import amount, clock_line, duration, number
 from experiments.run import Run
+from inputs import one_line
 
 
 def banner(run: Run, tables: list[list[dict]], remark: str | None) -> None:
@@ -22,6 +24,8 @@ def banner(run: Run, tables: list[list[dict]], remark: str | None) -> None:
         c = counts[split]
         notes = [f"{c[key]} {text}" for key, text in NOTES.items() if c[key]]
         print("; ".join([f"  {split:8} {c['questions']:,} questions in {c['windows']:,} windows", *notes]))
+    for misplaced in run.task.misplaced[:3]:
+        print(f"           left out, for example: {one_line(misplaced)}")
     print(f"  machine  {run.device}, {run.precision.name} ({run.precision.reason})")
     for index, (phase, rows) in enumerate(zip(spec.phases, tables, strict=True)):
         trained = sum(row["parameters"] for row in rows)
@@ -39,6 +43,7 @@ def banner(run: Run, tables: list[list[dict]], remark: str | None) -> None:
 
 
 NOTES = {
+    "answers_misplaced": "answers left out (not where they say)",
     "questions_cut": "questions cut to max_query_length",
     "answers_widened": "answers that begin or end inside a token",
     "answers_lost": "answers without a token (labelled as no answer)",
@@ -54,10 +59,10 @@ def ending(run: Run, reason: str) -> None:
     """One screen: how it ended, the best evaluation and where it is, what to type next."""
     progress, clock = run.progress, run.progress.clock
     print(f"{run.spec.name}: {reason} after {progress.step} steps, {run.epoch:.2f} epochs, {duration(run.log.seconds)}")
-    print("  time     " + clock_line(clock))
+    print("  time     " + clock_line(asdict(clock)))
     if progress.best:
         best = progress.best
-        print(f"  best     {metrics_line(best['metrics'])}  (step {best['step']}, epoch {best['epoch']:.2f})")
+        print(f"  best     {metrics_line(best.metrics)}  (step {best.step}, epoch {best.epoch:.2f})")
         print(f"           in {run.folder / 'best'}")
     print(f"  next     python eval.py summary {run.folder}")
     sys.stdout.flush()

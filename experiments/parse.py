@@ -10,7 +10,7 @@ import math
 import types
 import typing
 
-from inputs import InputError, parse_json
+from inputs import InputError, parse_json, shown
 
 
 def setting(default, help: str, low=None, high=None, above=None, choices=None):
@@ -50,7 +50,7 @@ def override(raw: dict, assignment: str) -> None:
                 node[key] = {}
             node = node[key]
         if not isinstance(node, dict | list):
-            raise InputError(f"--set {assignment}: {here} is {node!r}, which has no fields")
+            raise InputError(f"--set {assignment}: {here} is {shown(node)}, which has no fields")
     if isinstance(node, list):
         node[_index(node, last, assignment)] = value
     else:
@@ -58,9 +58,10 @@ def override(raw: dict, assignment: str) -> None:
 
 
 def _index(items: list, key: str, assignment: str) -> int:
-    if not key.isdecimal() or int(key) >= len(items):
-        raise InputError(f"--set {assignment}: {key!r} is not a position from 0 to {len(items) - 1}")
-    return int(key)
+    positions = {str(i): i for i in range(len(items))}
+    if key not in positions:
+        raise InputError(f"--set {assignment}: {shown(key)} is not a position from 0 to {len(items) - 1}")
+    return positions[key]
 
 
 # ---- raw object to dataclass -----------------------------------------------------------------------------------------
@@ -69,7 +70,7 @@ def _index(items: list, key: str, assignment: str) -> int:
 def build(cls: type, raw: object, path: str = ""):
     """A dataclass from a raw JSON value. path: the dotted key of `raw`, for the messages. Raises InputError."""
     if not isinstance(raw, dict):
-        raise InputError(f"{path or 'the experiment'}: expected an object, found {raw!r}")
+        raise InputError(f"{path or 'the experiment'}: expected an object, found {shown(raw)}")
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in raw:
         if key not in fields:
@@ -82,8 +83,12 @@ def build(cls: type, raw: object, path: str = ""):
         if name in raw:
             values[name] = _convert(hints[name], raw[name], _join(path, name), field.metadata)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise InputError(f"{_join(path, name)}: is required ({field.metadata['help']})")
+            raise InputError(f"{_join(path, name)}: is required{_meaning(field)}")
     return cls(**values)
+
+
+def _meaning(field: dataclasses.Field) -> str:
+    return f" ({field.metadata['help']})" if "help" in field.metadata else ""
 
 
 def _join(path: str, key: str) -> str:
@@ -100,14 +105,16 @@ def _convert(kind, value, path: str, checks: typing.Mapping):
         return _convert(options[0], value, path, checks)
     if origin is tuple:
         if not isinstance(value, list):
-            raise InputError(f"{path}: expected a list, found {value!r}")
+            raise InputError(f"{path}: expected a list, found {shown(value)}")
         return tuple(_convert(arguments[0], item, f"{path}.{i}", checks) for i, item in enumerate(value))
     if origin is dict:
         if not isinstance(value, dict):
-            raise InputError(f"{path}: expected an object, found {value!r}")
+            raise InputError(f"{path}: expected an object, found {shown(value)}")
         return {key: _convert(arguments[1], item, _join(path, key), checks) for key, item in value.items()}
     if dataclasses.is_dataclass(kind):
         return build(kind, value, path)
+    if kind is object:
+        return value
     return _checked(_scalar(kind, value, path), path, checks)
 
 
@@ -118,24 +125,26 @@ def _scalar(kind: type, value, path: str):
         except OverflowError:
             value = math.inf
     if type(value) is not kind or (kind is float and not math.isfinite(value)):
-        shown = repr(value) if len(repr(value)) < 60 else repr(value)[:57] + "..."
-        raise InputError(f"{path}: expected {TYPE_NAMES[kind]}, found {shown}")
+        raise InputError(f"{path}: expected {TYPE_NAMES[kind]}, found {shown(value)}")
+    if kind is int and abs(value) > LARGEST:
+        raise InputError(f"{path}: {shown(value)} is out of range")
     return value
 
 
-TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false"}
+TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "an object"}
+LARGEST = 2**53  # beyond it, JSON readers disagree about which whole number was meant
 
 
 def _checked(value, path: str, checks: typing.Mapping):
     low, high, above, choices = (checks.get(key) for key in ("low", "high", "above", "choices"))
     if choices is not None and value not in choices:
-        raise InputError(f"{path}: {value!r} is not one of {', '.join(choices)}")
+        raise InputError(f"{path}: {shown(value)} is not one of {', '.join(choices)}")
     if (
         (low is not None and value < low)
         or (high is not None and value > high)
         or (above is not None and value <= above)
     ):
-        raise InputError(f"{path}: {value!r} is out of range ({describe_range(checks)})")
+        raise InputError(f"{path}: {shown(value)} is out of range ({describe_range(checks)})")
     return value
 
 

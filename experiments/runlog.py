@@ -5,6 +5,7 @@ Every record has `kind` (run, phase, train, eval, event, end), `step` (optimizer
 finite becomes null.
 """
 
+import dataclasses
 import json
 import math
 import os
@@ -12,20 +13,31 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from inputs import InputError
+from inputs import InputError, read_bytes
 
 FILE = "metrics.jsonl"
 
 
 def json_safe(value):
-    """The value with every number that JSON cannot write replaced by null, all the way down."""
+    """The value as JSON can write it: a number that is not finite becomes null, a dataclass an object."""
     if isinstance(value, float):
         return value if math.isfinite(value) else None
+    if dataclasses.is_dataclass(value):
+        value = dataclasses.asdict(value)
     if isinstance(value, dict):
         return {str(key): json_safe(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [json_safe(item) for item in value]
     return value
+
+
+def beyond(path: Path, size: int) -> tuple[int, bool]:
+    """How many whole records metrics.jsonl has after its first `size` bytes, and whether its last line is torn.
+    Raises InputError where it is shorter than that."""
+    data = read_bytes(path)
+    if not 0 <= size <= len(data):
+        raise InputError(f"{path}: is shorter than the {size} bytes that the checkpoint goes with; restore it")
+    return data.count(b"\n", size), not data.endswith(b"\n")
 
 
 class RunLog:
@@ -57,7 +69,9 @@ class RunLog:
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             **json_safe(fields),
         }
-        self._file.write((json.dumps(record, allow_nan=False) + "\n").encode())
+        line = memoryview((json.dumps(record, allow_nan=False) + "\n").encode())
+        while line:  # a disk that fills up takes the part that still fits, and only the next write is an error
+            line = line[self._file.write(line) :]
         return record
 
     def close(self) -> None:
@@ -68,10 +82,9 @@ def read_records(folder: Path) -> tuple[list[dict], list[str]]:
     """The records of a run folder, and a remark for each line that is not one. A torn last line (the run was killed
     while writing) is such a remark, not an error. Raises InputError where there is no readable metrics.jsonl."""
     path = folder / FILE
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"{path}: cannot be read ({error.strerror}); is {folder} a run folder?") from None
+    if not path.is_file():
+        raise InputError(f"{path}: no such file; is {folder} a run folder?")
+    data = read_bytes(path)
     records, remarks = [], []
     lines = data.split(b"\n")
     for number, line in enumerate(lines, 1):

@@ -29,17 +29,21 @@ class SpanQA:
             "doc_stride": data.doc_stride,
             "max_query_length": data.max_query_length,
         }
-        train, train_digest = question_set(data.source, "train", data.train, data.train_limit, root)
-        self.dev_questions, dev_digest = question_set(data.source, "dev", data.dev, data.dev_limit, root)
-        self.train, self.dev = (
-            make_windows(train, tokenizer, **window),
-            make_windows(self.dev_questions, tokenizer, **window),
-        )
-        self.fingerprints = {"train": train_digest, "dev": dev_digest}
-        self.counts = {"train": self.train.counts, "dev": self.dev.counts}
-        self._train_ids = [question.id for question in train]
+        skip = data.bad_answers == "skip"
+        train = question_set(data.source, "train", data.train, data.train_limit, root, skip)
+        dev = question_set(data.source, "dev", data.dev, data.dev_limit, root, skip)
+        self.dev_questions = dev.questions
+        self.train = make_windows(train.questions, tokenizer, **window)
+        self.dev = make_windows(dev.questions, tokenizer, **window)
+        self.fingerprints = {"train": train.fingerprint, "dev": dev.fingerprint}
+        self.counts = {
+            "train": {**self.train.counts, "answers_misplaced": len(train.misplaced)},
+            "dev": {**self.dev.counts, "answers_misplaced": len(dev.misplaced)},
+        }
+        self.misplaced = [*train.misplaced, *dev.misplaced]
+        self._train_ids = [question.id for question in train.questions]
         # A model that is shown unanswerable questions may answer "no answer"; another must not.
-        answerable_only = all(question.answers for question in train)
+        answerable_only = all(question.answers for question in train.questions)
         self._null_threshold = None if answerable_only else spec.eval.null_threshold
         self._decoding = {"n_best": spec.eval.n_best, "max_answer_length": spec.eval.max_answer_length}
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from experiments.parse import build, override, reference, setting
-from inputs import InputError, read_json
+from inputs import InputError, read_json, shown
 
 REQUIRED = dataclasses.MISSING
 
@@ -51,6 +51,9 @@ class DataSpec:
         None, "use a sample of this many training examples, the same for every seed; null: all", low=1
     )
     dev_limit: int | None = setting(None, "the same for the development set", low=1)
+    bad_answers: str = setting(
+        "error", "an answer that is not at its answer_start: error, or skip it (files)", choices=("error", "skip")
+    )
     max_length: int = setting(384, "tokens in a window, special ones included", low=16, high=512)
     doc_stride: int = setting(128, "tokens between the beginnings of two windows over one context", low=1)
     max_query_length: int = setting(64, "tokens of a question; longer ones are cut", low=1)
@@ -61,7 +64,9 @@ class DataSpec:
 @dataclass(frozen=True)
 class PhaseSpec:
     name: str = setting(REQUIRED, "shown in logs; unique")
-    epochs: float = setting(REQUIRED, "passes over the training set, may be fractional", above=0)
+    epochs: float = setting(
+        REQUIRED, "passes over the training set, may be fractional; at most 1000 in all phases", above=0
+    )
     train: tuple[str, ...] = setting(
         REQUIRED,
         "what trains: head, lora, embeddings, layers, layers.4, layers.4-5, all, or a glob over parameter names",
@@ -98,7 +103,7 @@ class OptimSpec:
 @dataclass(frozen=True)
 class EvalSpec:
     every_epochs: float | None = setting(
-        None, "evaluate this often (and at the end of each phase); with every_steps null too: once an epoch", above=0
+        None, "evaluate this often (and at the end of each phase); with every_steps null too: once an epoch", low=0.001
     )
     every_steps: int | None = setting(None, "the same in optimizer steps", low=1)
     metric: str = setting("f1", "decides which evaluation is best", choices=("f1", "exact", "loss"))
@@ -115,7 +120,7 @@ class EvalSpec:
 @dataclass(frozen=True)
 class RuntimeSpec:
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps; auto takes the first accelerator there is")
-    threads: int | None = setting(None, "CPU threads; null: PyTorch's choice", low=1)
+    threads: int | None = setting(None, "CPU threads; null: PyTorch's choice", low=1, high=1024)
     log_every: int = setting(10, "optimizer steps between two train records", low=1)
     checkpoint_seconds: float | None = setting(
         120.0, "seconds between two checkpoints, beside those after evaluations", low=0
@@ -142,7 +147,8 @@ class Spec:
 
 # ---- combinations ----------------------------------------------------------------------------------------------------
 
-LAYER_RANGE = re.compile(r"layers\.(\d+)(?:-(\d+))?")
+LAYER_RANGE = re.compile(r"layers\.(\d{1,3})(?:-(\d{1,3}))?")
+MOST_EPOCHS, MOST_GENERATED = 1000, 200_000  # a slip of the keyboard beyond these would only seem to hang
 
 
 def expand_gradual(phases: tuple[PhaseSpec, ...]) -> tuple[PhaseSpec, ...]:
@@ -156,7 +162,7 @@ def expand_gradual(phases: tuple[PhaseSpec, ...]) -> tuple[PhaseSpec, ...]:
             continue
         found = LAYER_RANGE.fullmatch(phase.gradual)
         if not found:
-            raise InputError(f'phases.{i}.gradual: {phase.gradual!r} is not of the form "layers.5-2"')
+            raise InputError(f'phases.{i}.gradual: {shown(phase.gradual)} is not of the form "layers.5-2"')
         if "layers" in phase.train or "all" in phase.train:
             raise InputError(f"phases.{i}.gradual: would add layers that the phase trains from its beginning")
         first, last = int(found[1]), int(found[2] or found[1])
@@ -180,14 +186,19 @@ def expand_gradual(phases: tuple[PhaseSpec, ...]) -> tuple[PhaseSpec, ...]:
 
 def check(spec: Spec) -> None:
     """Raise InputError for settings that are fine alone and impossible together."""
-    if not re.fullmatch(r"[\w.+-]+", spec.name) or spec.name.startswith("."):
-        raise InputError(f"name: {spec.name!r} cannot be a folder's name; use letters, digits, and . _ + -")
+    if not re.fullmatch(r"[\w.+-]{1,100}", spec.name) or spec.name.startswith("."):
+        raise InputError(
+            f"name: {shown(spec.name)} cannot be a run folder's name; "
+            "choose one of up to 100 letters, digits, . _ + - with --set name=..."
+        )
     if not spec.phases:
         raise InputError("phases: at least one is needed")
+    if sum(phase.epochs for phase in spec.phases) > MOST_EPOCHS:
+        raise InputError(f"phases: more than {MOST_EPOCHS:,} epochs in all")
     names = [phase.name for phase in spec.phases]
     for i, phase in enumerate(spec.phases):
         if names.count(phase.name) > 1:
-            raise InputError(f"phases.{i}.name: {phase.name!r} is there twice")
+            raise InputError(f"phases.{i}.name: {shown(phase.name)} is there twice")
         if not phase.train:
             raise InputError(f"phases.{i}.train: nothing would train")
         if "lora" in phase.train and spec.lora is None:
@@ -198,6 +209,9 @@ def check(spec: Spec) -> None:
     data = spec.data
     if data.source == "files" and not (data.train and data.dev):
         raise InputError('data.train, data.dev: name at least one file each, or set data.source to "synthetic_qa"')
+    for key, limit in (("train_limit", data.train_limit), ("dev_limit", data.dev_limit)):
+        if data.source == "synthetic_qa" and limit is not None and limit > MOST_GENERATED:
+            raise InputError(f"data.{key}: {limit:,}; at most {MOST_GENERATED:,} questions are generated")
     if data.source != "files" and (data.train or data.dev):
         raise InputError(f"data.train, data.dev: not used with data.source {data.source!r}; remove them")
     for key in ("train", "dev"):
@@ -219,8 +233,8 @@ def check(spec: Spec) -> None:
 def read_spec(path: Path, assignments: list[str] | None = None) -> Spec:
     """An experiment file with `--set` assignments applied -> the resolved spec. Raises InputError naming the file."""
     if not path.exists():
-        known = sorted(str(file) for file in Path(__file__).parent.glob("*.json"))
-        raise InputError(f"{path}: no such experiment; the project's own are {', '.join(known)}")
+        own = ", ".join(sorted(f"experiments/{file.name}" for file in Path(__file__).parent.glob("*.json")))
+        raise InputError(f"{path}: no such experiment; the project's own are {own}")
     raw = read_json(path)
     raw.setdefault("name", path.stem)
     for assignment in assignments or []:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from inputs import InputError, read_json
+from inputs import InputError, read_json, shown
 from lora.inject import lora_layers
 from model.checkpoint import fill_parameters, read_tensors, write_json, write_tensors
 
@@ -69,5 +69,5 @@ def load_adapter(model: nn.Module, folder: Path, names: Callable[[str], str]) ->
     layers = [layer for _, layer in lora_layers(model)]
     for key, ours in (("lora_alpha", layers[0].alpha), ("use_rslora", layers[0].rslora), ("alpha_pattern", {})):
         if config.get(key) != ours:
-            raise InputError(f"{folder / CONFIG}: {key} is {config.get(key)!r}, the model has {ours!r}")
+            raise InputError(f"{folder / CONFIG}: {key} is {shown(config.get(key))}, the model has {ours!r}")
     fill_parameters(adapter_tensors(model, names), saved, folder / WEIGHTS)

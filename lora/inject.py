@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from inputs import InputError
+from inputs import InputError, shown
 from lora.layer import LoRALinear
 
 
@@ -29,7 +29,7 @@ def _unmatched(setting: str, pattern: str, names: Sequence[str]) -> InputError:
     near = difflib.get_close_matches(pattern, sorted(suffixes, key=len), n=3, cutoff=0.4) or sorted(
         {name.rpartition(".")[2] for name in names}
     )
-    return InputError(f"{setting}: {pattern!r} matches no linear layer; near: {', '.join(near)}")
+    return InputError(f"{setting}: {shown(pattern)} matches no linear layer; near: {', '.join(near)}")
 
 
 def inject(

@@ -1,10 +1,11 @@
 """Folders that are written whole or not at all, and what is in them: safetensors and JSON.
 
-Writing `last/`: everything goes to `last.new/` first and is forced to disk; then `last/` steps aside as `last.old/`,
-`last.new/` takes its name, and `last.old/` goes. Whenever the process dies, either `last/` is complete or, for an
-instant between the two renames, `last.old/` is: `recover` gives it back its name.
+Writing `last/`: everything goes to `.last.new/` first and is forced to disk; then `last/` steps aside as `.last.old/`,
+`.last.new/` takes its name, and `.last.old/` goes. Whenever the process dies, either `last/` is complete or, for an
+instant between the two renames, `.last.old/` is: `surviving` finds it, `recover` gives it back its name.
 """
 
+import hashlib
 import json
 import os
 import shutil
@@ -18,6 +19,8 @@ from torch import Tensor
 
 from inputs import InputError
 
+# ---- folders ---------------------------------------------------------------------------------------------------------
+
 
 def _sync(path: Path) -> None:
     """Force a file's or folder's contents to disk."""
@@ -28,10 +31,15 @@ def _sync(path: Path) -> None:
         os.close(descriptor)
 
 
+def _beside(target: Path, which: str) -> Path:
+    return target.with_name(f".{target.name}.{which}")
+
+
 def write_whole(target: Path, fill: Callable[[Path], None]) -> None:
     """Replace the folder `target` by what `fill(folder)` writes, atomically. If `fill` raises, `target` stays."""
-    new, old = target.with_name(target.name + ".new"), target.with_name(target.name + ".old")
-    shutil.rmtree(new, ignore_errors=True)
+    new, old = _beside(target, "new"), _beside(target, "old")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    recover(target)
     new.mkdir()
     try:
         fill(new)
@@ -42,30 +50,52 @@ def write_whole(target: Path, fill: Callable[[Path], None]) -> None:
         shutil.rmtree(new, ignore_errors=True)
         raise
     if target.exists():
-        shutil.rmtree(old, ignore_errors=True)
         target.rename(old)
     new.rename(target)
     _sync(target.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
+def surviving(target: Path) -> Path | None:
+    """Where the last complete version of `target` is: in its place, or aside if the process died between the two
+    renames. None where there has never been one. Changes nothing."""
+    return next((folder for folder in (target, _beside(target, "old")) if folder.is_dir()), None)
+
+
 def recover(target: Path) -> None:
-    """Give `last.old/` its name back where the process died between the two renames."""
-    old = target.with_name(target.name + ".old")
-    if old.is_dir() and not target.exists():
-        old.rename(target)
+    """Put `surviving(target)` in its place, and remove what a process that died has left beside it."""
+    survivor = surviving(target)
+    if survivor and survivor != target:
+        survivor.rename(target)
+    for which in ("new", "old"):
+        shutil.rmtree(_beside(target, which), ignore_errors=True)
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's contents. Raises InputError where there is no such file."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror}") from None
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """A safetensors file."""
-    save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    """A safetensors file. Raises OSError where it cannot be written (a full disk, for one)."""
+    try:
+        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+    except SafetensorError as error:
+        raise OSError(f"{path}: {error}") from None
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file. Raises InputError for anything else, a pickle included."""
     try:
         return load_file(path)
-    except (OSError, SafetensorError) as error:
+    except (OSError, SafetensorError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as safetensors: {error}") from None
 
 
@@ -107,19 +137,39 @@ def training_tensors(optimizer: torch.optim.Optimizer, names: dict[Tensor, str])
     return tensors
 
 
-def restore_training(tensors: dict[str, Tensor], optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> None:
-    """The inverse of `training_tensors`."""
+# What each optimizer keeps for a parameter it has stepped on.
+OPTIMIZER_STATE = {
+    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.SGD: {"momentum_buffer"},
+    torch.optim.RMSprop: {"step", "square_avg"},
+}
+
+
+def restore_training(path: Path, optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> None:
+    """Read `training_tensors` back from a file. Raises InputError for the state of another model or optimizer."""
+    saved: dict[str, dict[str, Tensor]] = {}
+    tensors = read_tensors(path)
+    for full_key, value in tensors.items():
+        if full_key.startswith("optimizer/"):
+            name, _, key = full_key.removeprefix("optimizer/").rpartition("/")
+            saved.setdefault(name, {})[key] = value
     parameters = {name: parameter for parameter, name in names.items()}
     fused = {parameter for group in optimizer.param_groups if group.get("fused") for parameter in group["params"]}
-    for full_key, value in tensors.items():
-        kind, _, rest = full_key.partition("/")
-        if kind == "optimizer":
-            name, _, key = rest.rpartition("/")
+    for name, state in saved.items():
+        parameter = parameters.get(name)
+        if parameter is None or state.keys() != OPTIMIZER_STATE[type(optimizer)]:
+            raise InputError(f"{path}: {', '.join(sorted(state))} of {name} is not what this run's optimizer keeps")
+        for key, value in state.items():
+            if value.shape != (() if key == "step" else parameter.shape):
+                raise InputError(f"{path}: {key} of {name} is {tuple(value.shape)}, the model's is another shape")
             # Where the optimizer itself keeps it: beside the parameter, but for the step count of an unfused one.
-            parameter = parameters[name]
             place = torch.device("cpu") if key == "step" and parameter not in fused else parameter.device
             optimizer.state[parameter][key] = value.to(place)
-    torch.set_rng_state(tensors["random/cpu"])
-    if torch.cuda.is_available():
-        states = [value for key, value in sorted(tensors.items()) if key.startswith("random/cuda/")]
-        torch.cuda.set_rng_state_all(states[: torch.cuda.device_count()])
+    try:
+        torch.set_rng_state(tensors["random/cpu"])
+        if torch.cuda.is_available():
+            states = [value for key, value in sorted(tensors.items()) if key.startswith("random/cuda/")]
+            torch.cuda.set_rng_state_all(states[: torch.cuda.device_count()])
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise InputError(f"{path}: holds no usable state of the random generators ({error})") from None

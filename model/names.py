@@ -56,6 +56,8 @@ CONFIG_KEYS = {
         "dropout": "dropout",
     },
 }
+# BertConfig field -> smallest and largest value that makes sense; 1 to 2^20 for all others.
+CONFIG_RANGES = {"num_layers": (1, 1000), "norm_eps": (1e-20, 0.1), "dropout": (0, 0.99)}
 ACTIVATION_KEY = {"bert": "hidden_act", "distilbert": "activation"}
 
 # Tensors that checkpoints carry and an encoder does not need: they are reported by name, anything else is an error.

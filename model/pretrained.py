@@ -6,6 +6,7 @@ Only safetensors and JSON are read, never pickle.
 
 import hashlib
 import importlib.metadata
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,10 +17,10 @@ from tokenizers import Tokenizer
 from tokenizers.implementations import BertWordPieceTokenizer
 from torch import Tensor
 
-from inputs import InputError, read_json
+from inputs import InputError, read_json, reason, shown
 from model.bert import BertConfig, BertEncoder
-from model.checkpoint import read_tensors
-from model.names import ACTIVATION_KEY, CONFIG_KEYS, UNUSED, hugging_face_name
+from model.checkpoint import read_tensors, sha256_of
+from model.names import ACTIVATION_KEY, CONFIG_KEYS, CONFIG_RANGES, UNUSED, hugging_face_name
 
 # ---- names -----------------------------------------------------------------------------------------------------------
 
@@ -41,11 +42,6 @@ PACKAGE_SHA256 = {
 }
 
 # ---- from a name to a folder -----------------------------------------------------------------------------------------
-
-
-def sha256_of(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def packaged_folder() -> Path:
@@ -72,18 +68,19 @@ def fetch(repository: str, revision: str | None) -> Path:
     try:
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
     except Exception as error:  # the hub client's errors have no narrower common ancestor
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        first_line = reason(error).splitlines()[0]
         raise InputError(
-            f"model.pretrained: cannot fetch {repository!r} (revision {revision or 'main'}): {reason}\n"
-            "Check the name and the connection, or give a local folder."
+            f"model.pretrained: cannot fetch {repository!r} (revision {revision or 'main'}): {first_line}; "
+            "check the name and the connection, or give a local folder"
         ) from error
     return folder
 
 
 def locate(name: str) -> Path:
     """A folder, a name of TABLE or a hub id with optional @revision -> the folder that holds the checkpoint."""
-    if name and Path(name).expanduser().is_dir():
-        return Path(name).expanduser()
+    folder = Path(os.path.expanduser(name))  # which leaves "~nobody" alone, where Path.expanduser raises
+    if name and folder.is_dir():
+        return folder
     if name == "all-MiniLM-L6-v2":
         return packaged_folder()
     repository, _, revision = name.partition("@")
@@ -104,22 +101,23 @@ def read_config(folder: Path) -> tuple[str, BertConfig]:
     if "model_type" not in raw and "num_hidden_layers" in raw:
         raw = {"model_type": "bert", "layer_norm_eps": 1e-12, **raw}
     family = raw.get("model_type")
-    if family not in CONFIG_KEYS:
-        raise InputError(f"{path}: model_type is {family!r}; supported: {', '.join(CONFIG_KEYS)}")
+    if not isinstance(family, str) or family not in CONFIG_KEYS:
+        raise InputError(f"{path}: model_type is {shown(family)}; supported: {', '.join(CONFIG_KEYS)}")
     fields = {}
     for key, field in CONFIG_KEYS[family].items():
-        value, fractional = raw.get(key), field in ("norm_eps", "dropout")
-        kind = float | int if fractional else int
-        if isinstance(value, bool) or not isinstance(value, kind) or not 0 <= value < 2**31:
-            raise InputError(f"{path}: {key} is {value!r}, expected a {'' if fractional else 'whole '}number")
+        value, (low, high) = raw.get(key), CONFIG_RANGES.get(field, (1, 2**20))
+        kind = int | float if isinstance(high, float) else int
+        if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
+            expected = "a number" if isinstance(high, float) else "a whole number"
+            raise InputError(f"{path}: {key} is {shown(value)}, expected {expected} from {low:g} to {high:g}")
         fields[field] = value
     if family == "distilbert":
         fields["token_types"] = 0
     if raw.get(ACTIVATION_KEY[family]) != "gelu":
-        raise InputError(f"{path}: activation {raw.get(ACTIVATION_KEY[family])!r} is not supported, only 'gelu'")
+        raise InputError(f"{path}: activation {shown(raw.get(ACTIVATION_KEY[family]))} is not supported, only 'gelu'")
     if raw.get("position_embedding_type", "absolute") != "absolute":
         raise InputError(f"{path}: position_embedding_type must be 'absolute'")
-    if not fields["num_heads"] or fields["hidden_size"] % fields["num_heads"]:
+    if fields["hidden_size"] % fields["num_heads"]:
         raise InputError(f"{path}: {fields['hidden_size']} wide cannot be split into {fields['num_heads']} heads")
     return family, BertConfig(**fields)
 
@@ -175,7 +173,8 @@ def load_encoder(name: str, **overrides) -> tuple[BertEncoder, Pretrained]:
     """Build the encoder `name` describes and fill every one of its tensors from the checkpoint, in fp32.
 
     overrides: BertConfig fields that are free to choose (dropout, attention_dropout, attention).
-    Raises InputError naming the tensors for: missing, unexpected, of the wrong shape, not floating point, or twice.
+    Raises InputError naming the tensors for: missing, unexpected, of the wrong shape, not floating point, not finite,
+    or twice.
     """
     folder = locate(name)
     family, config = read_config(folder)
@@ -200,6 +199,8 @@ def load_encoder(name: str, **overrides) -> tuple[BertEncoder, Pretrained]:
                 f"{folder}: tensor {hf_name} is {tensor.dtype} {tuple(tensor.shape)}, config.json asks for a "
                 f"floating-point {shapes[ours]}"
             )
+        elif not tensor.float().isfinite().all():
+            raise InputError(f"{folder}: tensor {hf_name} holds NaN or infinity; the file is damaged")
         else:
             state[ours] = tensor.float()
     missing = [hf_name for hf_name, ours in expected.items() if ours not in state]
@@ -233,7 +234,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
         raise InputError(f"{folder}: the tokenizer cannot be read: {error}") from None
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    absent = [token for token in ("[CLS]", "[SEP]", "[PAD]") if tokenizer.token_to_id(token) is None]
+    absent = [token for token in ("[CLS]", "[SEP]", "[PAD]", "[UNK]") if tokenizer.token_to_id(token) is None]
     if absent:
         raise InputError(f"{folder}: the tokenizer has no {', '.join(absent)}")
     return tokenizer

@@ -58,3 +58,34 @@ def write_checkpoint(folder: Path, encoder: BertEncoder, tokenizer_from: Path, f
 def small_checkpoint(tmp_path, checkpoint) -> Path:
     """A small random model with the real vocabulary and tokenizer."""
     return write_checkpoint(tmp_path / "small", small_encoder(), checkpoint)
+
+
+@pytest.fixture
+def experiment(tmp_path, small_checkpoint):
+    """Writes an experiment file: two short phases over 80 generated questions. Returns its path."""
+
+    def write(**changes) -> Path:
+        raw = {
+            "model": {"pretrained": str(small_checkpoint)},
+            "lora": {"rank": 4, "alpha": 8},
+            "data": {
+                "source": "synthetic_qa",
+                "train_limit": 80,
+                "dev_limit": 24,
+                "max_length": 96,
+                "doc_stride": 48,
+                "max_query_length": 24,
+                "batch_size": 8,
+            },
+            "phases": [
+                {"name": "one", "epochs": 1, "train": ["head", "lora"]},
+                {"name": "two", "epochs": 1, "train": ["head", "lora", "layers.1"], "lr": {"layers.1": 1e-4}},
+            ],
+            "eval": {"every_epochs": 0.5},
+            "runtime": {"log_every": 3, "device": "cpu", "threads": 1},
+        }
+        path = tmp_path / "tiny.json"
+        path.write_text(json.dumps(raw | changes))
+        return path
+
+    return write

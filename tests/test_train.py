@@ -1,87 +1,19 @@
 """train.py as a person uses it, and the rules its numbers depend on. A small random encoder, real everything else."""
 
-import json
 import math
-import shutil
-import signal
 import subprocess
 import sys
-import time
-from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 import train
-from experiments import run as run_module
 from experiments import span_qa
 from experiments.assemble import load_trained
-from experiments.run import open_folder
-from experiments.runlog import read_records
 from experiments.schedule import part_of
-from experiments.spec import read_spec
 from model.heads import SpanHead
-
-ROOT = Path(__file__).resolve().parents[1]
-TIMING = {"seconds", "time", "examples_per_second", "tokens_per_second", "peak_memory_mb", "clock", "eval_seconds"}
-
-
-@pytest.fixture
-def experiment(tmp_path, small_checkpoint):
-    """Writes an experiment file: two short phases over 80 generated questions. Returns its path."""
-
-    def write(**changes) -> Path:
-        raw = {
-            "model": {"pretrained": str(small_checkpoint)},
-            "lora": {"rank": 4, "alpha": 8},
-            "data": {
-                "source": "synthetic_qa",
-                "train_limit": 80,
-                "dev_limit": 24,
-                "max_length": 96,
-                "doc_stride": 48,
-                "max_query_length": 24,
-                "batch_size": 8,
-            },
-            "phases": [
-                {"name": "one", "epochs": 1, "train": ["head", "lora"]},
-                {"name": "two", "epochs": 1, "train": ["head", "lora", "layers.1"], "lr": {"layers.1": 1e-4}},
-            ],
-            "eval": {"every_epochs": 0.5},
-            "runtime": {"log_every": 3, "device": "cpu", "threads": 1},
-        }
-        path = tmp_path / "tiny.json"
-        path.write_text(json.dumps(raw | changes))
-        return path
-
-    return write
-
-
-def set_up(path: Path, tmp_path: Path, *assignments: str) -> train.Run:
-    return train.set_up(read_spec(path, list(assignments)), tmp_path / "runs" / "tiny", tmp_path)
-
-
-def run_main(path: Path, tmp_path: Path, *more: str) -> int:
-    return train.main(["--exp", str(path), "--runs", str(tmp_path / "runs"), *more])
-
-
-def started(path: Path, tmp_path: Path, *assignments: str) -> train.Run:
-    """A run with its folder open and its first phase entered."""
-    run = set_up(path, tmp_path, *assignments)
-    open_folder(run, resume=False, overwrite=True)
-    train.enter_phase(run, 0)
-    return run
-
-
-def records_of(folder: Path, *kinds: str) -> list[dict]:
-    """The records without the fields that hold times, resumptions apart."""
-    records, _ = read_records(folder)
-    wanted = [
-        r for r in records if r.get("event") not in ("resumed", "interrupted") and (not kinds or r["kind"] in kinds)
-    ]
-    return [{key: value for key, value in r.items() if key not in TIMING} for r in wanted]
-
+from tests.tiny import ROOT, records_of, run_main, set_up, start_process, started
 
 # ---- what a run leaves behind ----------------------------------------------------------------------------------------
 
@@ -332,164 +264,6 @@ def test_the_same_spec_gives_the_same_bits_twice_and_another_seed_does_not(exper
         run_main(path, tmp_path, "--set", f"name={name}", f"seed={seed}")
     a, b, c = ([r for r in records_of(tmp_path / "runs" / name) if r["kind"] in ("train", "eval")] for name in "abc")
     assert a == b != c
-
-
-# ---- interruptions ---------------------------------------------------------------------------------------------------
-
-
-def start_process(path: Path, tmp_path: Path, *more: str) -> subprocess.Popen:
-    command = [sys.executable, "train.py", "--exp", str(path), "--runs", str(tmp_path / "runs"), *more]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-
-
-def wait_for_step(folder: Path, step: int) -> None:
-    for _ in range(600):
-        if (folder / "metrics.jsonl").exists() and any(r["step"] >= step for r in read_records(folder)[0]):
-            return
-        time.sleep(0.05)
-    raise TimeoutError("the run did not get there")
-
-
-@pytest.mark.parametrize("number,code", [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_an_interrupted_run_continues_to_the_same_numbers(experiment, tmp_path, number, code):
-    path = experiment()
-    longer = ["--set", "data.train_limit=300", "data.dev_limit=24"]
-    assert run_main(path, tmp_path, *longer, "name=whole") == 0
-    process = start_process(path, tmp_path, *longer)
-    wait_for_step(tmp_path / "runs" / "tiny", 9)
-    process.send_signal(number)
-    _, errors = process.communicate(timeout=60)
-    assert process.returncode == code, errors
-    assert "go on: python train.py --exp" in errors and "--resume" in errors and "Traceback" not in errors
-    assert run_main(path, tmp_path, *longer, "--resume") == 0
-    assert_same_run(tmp_path / "runs" / "whole", tmp_path / "runs" / "tiny")
-    assert any(r.get("event") == "interrupted" for r in read_records(tmp_path / "runs" / "tiny")[0])
-
-
-RESUMABLE = {
-    "plain": [],
-    "bf16 and accumulation": ["amp=bf16", "optim.accumulate=2"],
-    "fp16 and its scaler": ["amp=fp16"],
-    "momentum and cosine": ["optim.name=sgd", "phases.1.schedule=cosine", "lora.dropout=0.1"],
-    "patience": ["eval.patience=2", "eval.metric=exact"],
-}
-
-
-@pytest.mark.parametrize("changes", RESUMABLE.values(), ids=RESUMABLE.keys())
-def test_a_killed_run_continues_to_the_same_numbers(experiment, tmp_path, monkeypatch, changes):
-    """As SIGKILL would: the process ends between two steps and saves nothing at that moment; what was written after
-    the last checkpoint is written again. Killed in each phase, then again a little later, past another checkpoint."""
-    path = experiment()
-    changes = ["--set", "runtime.checkpoint_steps=2", "eval.every_epochs=0.5", *changes]
-    assert run_main(path, tmp_path, *changes, "name=whole") == 0
-    whole = tmp_path / "runs" / "whole"
-    first_phase = records_of(whole, "phase")[0]["steps"]
-    deaths = [3, 7, first_phase + 3, first_phase + 8]
-    take_step = train.take_step
-
-    def dying(run, batches):
-        if deaths and run.progress.position >= deaths[0]:
-            deaths.pop(0)
-            raise SystemError("killed")
-        take_step(run, batches)
-
-    monkeypatch.setattr(train, "take_step", dying)
-    resumed_in = []
-    while deaths:
-        with pytest.raises(SystemError):
-            run_main(path, tmp_path, *changes, "--resume")
-        resumed_in.append(json.loads((tmp_path / "runs/tiny/last/checkpoint.json").read_text())["progress"]["phase"])
-    assert resumed_in == [0, 0, 1, 1]
-    assert run_main(path, tmp_path, *changes, "--resume") == 0
-    assert_same_run(whole, tmp_path / "runs" / "tiny")
-
-
-def assert_same_run(whole: Path, resumed: Path) -> None:
-    """The same records but for times, and the same tensors bit for bit."""
-    kinds = ("train", "eval", "phase", "end")
-    assert records_of(whole, *kinds) == records_of(resumed, *kinds)
-    files = sorted(p.relative_to(whole) for p in whole.glob("*/*.safetensors"))
-    assert len(files) >= 6
-    for file in files:
-        assert (whole / file).read_bytes() == (resumed / file).read_bytes(), file
-
-
-def test_a_run_without_its_last_checkpoint_is_not_resumed_over(experiment, tmp_path, capsys):
-    path = experiment()
-    run_main(path, tmp_path)
-    shutil.rmtree(tmp_path / "runs" / "tiny" / "last")
-    before = {p: p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file()}
-    assert run_main(path, tmp_path, "--resume") == 2
-    assert "cannot be resumed, it has a best/ but no last/. --overwrite replaces it" in capsys.readouterr().err
-    assert before == {p: p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file()}
-
-
-def test_a_run_killed_before_its_first_checkpoint_starts_over(experiment, tmp_path, monkeypatch, capsys):
-    path = experiment()
-    monkeypatch.setattr(run_module, "save_last", lambda *a: (_ for _ in ()).throw(SystemError("killed")))
-    with pytest.raises(SystemError):
-        run_main(path, tmp_path)
-    monkeypatch.undo()
-    assert run_main(path, tmp_path, "--resume", "--set", "seed=1") == 2
-    assert "belongs to another experiment: seed is 1, was 0" in capsys.readouterr().err
-    assert run_main(path, tmp_path, "--resume") == 0
-    assert "stopped before its first checkpoint" in capsys.readouterr().out
-
-
-def test_a_run_killed_before_its_first_evaluation_is_saved_resumes(experiment, tmp_path, monkeypatch):
-    """The best model is written before the checkpoint that knows of it: a death between the two must not matter."""
-    path = experiment()
-    run_main(path, tmp_path, "--set", "name=whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "save_last", lambda *a: (_ for _ in ()).throw(SystemError("killed")))
-        with pytest.raises(SystemError):
-            run_main(path, tmp_path)
-    assert (tmp_path / "runs" / "tiny" / "best").is_dir()
-    assert run_main(path, tmp_path, "--resume") == 0
-    assert_same_run(tmp_path / "runs" / "whole", tmp_path / "runs" / "tiny")
-
-
-def test_a_best_that_died_between_two_renames_comes_back(experiment, tmp_path):
-    path = experiment()
-    run_main(path, tmp_path)
-    folder = tmp_path / "runs" / "tiny"
-    (folder / "best").rename(folder / "best.old")
-    assert run_main(path, tmp_path, "--resume") == 0
-    assert (folder / "best" / "head.safetensors").is_file() and not (folder / "best.old").exists()
-
-
-def test_a_diary_that_lost_its_end_is_not_continued(experiment, tmp_path, capsys):
-    path = experiment()
-    run_main(path, tmp_path)
-    diary = tmp_path / "runs" / "tiny" / "metrics.jsonl"
-    for content in (diary.read_bytes()[:1000], None):
-        diary.write_bytes(content) if content else diary.unlink()
-        assert run_main(path, tmp_path, "--resume") == 2
-        assert "metrics.jsonl: is shorter than the" in capsys.readouterr().err
-
-
-def test_bookkeeping_settings_may_change_on_resume(experiment, tmp_path):
-    path = experiment()
-    run_main(path, tmp_path)
-    assert run_main(path, tmp_path, "--resume", "--set", "runtime.checkpoint_seconds=1", "runtime.device=auto") == 0
-
-
-def test_resuming_with_another_spec_lists_the_differences(experiment, tmp_path, capsys):
-    path = experiment()
-    run_main(path, tmp_path)
-    before = {p: p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file()}
-    assert run_main(path, tmp_path, "--resume", "--set", "optim.lr=0.5", "data.train_limit=79") == 2
-    message = capsys.readouterr().err
-    assert "spec.optim.lr is 0.5, was 0.001" in message and "spec.data.train_limit is 79, was 80" in message
-    assert before == {p: p.read_bytes() for p in (tmp_path / "runs").rglob("*") if p.is_file()}
-
-
-def test_resuming_a_finished_run_changes_no_number(experiment, tmp_path):
-    path = experiment()
-    run_main(path, tmp_path)
-    before = records_of(tmp_path / "runs" / "tiny")
-    assert run_main(path, tmp_path, "--resume") == 0
-    assert records_of(tmp_path / "runs" / "tiny") == before
 
 
 # ---- what a person may get wrong -------------------------------------------------------------------------------------

@@ -4,7 +4,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.squad import Question, collate, make_windows, read_questions, token_span
+from data.squad import Question, collate, make_windows, token_span
+from data.squad import read_questions as read_contents
 from inputs import InputError
 
 CONTEXT = "the man went to the store and bought a gallon of milk"  # 12 words, one token each
@@ -15,6 +16,10 @@ def write_squad(path: Path, paragraphs: list[tuple[str, list[dict]]]) -> Path:
     data = [{"title": "t", "paragraphs": [{"context": context, "qas": qas} for context, qas in paragraphs]}]
     path.write_text(json.dumps({"version": "v2.0", "data": data}), encoding="utf-8")
     return path
+
+
+def read_questions(paths: list[Path]) -> list[Question]:
+    return read_contents({path: path.read_bytes() for path in paths})[0]
 
 
 def qa(identifier="q1", question="who?", answers=(("man", 4),), **more) -> dict:
@@ -68,9 +73,17 @@ def test_a_duplicate_id_is_an_error_also_across_files(tmp_path):
         read_questions([a, b])
 
 
-def test_a_file_that_is_not_there_says_where_to_point(tmp_path):
-    with pytest.raises(InputError, match=r"none.json: no such file; --data-root"):
-        read_questions([tmp_path / "none.json"])
+def test_answers_that_are_not_where_they_say_are_left_out_only_when_asked(tmp_path):
+    """A question keeps its other answers, and goes where it has none left."""
+    qas = [qa("half", answers=(("man", 4), ("man", 5))), qa("none", answers=(("man", 5),)), qa("good")]
+    path = write_squad(tmp_path / "a.json", [(CONTEXT, qas)])
+    with pytest.raises(
+        InputError, match=r"^2 answer.* data.bad_answers=skip; the first: .*id half: answer 'man' is not at 5"
+    ):
+        read_questions([path])
+    questions, misplaced = read_contents({path: path.read_bytes()}, skip_misplaced=True)
+    assert [(q.id, q.answers) for q in questions] == [("half", (("man", 4),)), ("good", (("man", 4),))]
+    assert len(misplaced) == 2
 
 
 # ---- characters and tokens -------------------------------------------------------------------------------------------

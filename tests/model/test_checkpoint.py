@@ -2,7 +2,15 @@ import pytest
 import torch
 
 from inputs import InputError
-from model.checkpoint import fill_parameters, read_tensors, recover, restore_training, training_tensors, write_whole
+from model.checkpoint import (
+    fill_parameters,
+    read_tensors,
+    recover,
+    restore_training,
+    training_tensors,
+    write_tensors,
+    write_whole,
+)
 
 
 def content(folder) -> str:
@@ -34,10 +42,10 @@ def test_a_writer_that_fails_leaves_the_previous_folder(tmp_path):
 def test_a_death_between_the_two_renames_leaves_the_previous_folder(tmp_path):
     target = tmp_path / "last"
     write_whole(target, lambda folder: (folder / "a").write_text("one"))
-    target.rename(tmp_path / "last.old")
+    target.rename(tmp_path / ".last.old")
     recover(target)
     assert content(target) == "one"
-    target.rename(tmp_path / "last.old")
+    target.rename(tmp_path / ".last.old")
     write_whole(target, lambda folder: (folder / "a").write_text("two"))
     assert content(target) == "two"
     assert [path.name for path in tmp_path.iterdir()] == ["last"]
@@ -46,7 +54,7 @@ def test_a_death_between_the_two_renames_leaves_the_previous_folder(tmp_path):
 def test_a_complete_folder_is_not_replaced_by_an_older_one(tmp_path):
     target = tmp_path / "last"
     write_whole(target, lambda folder: (folder / "a").write_text("two"))
-    (tmp_path / "last.old").mkdir()
+    (tmp_path / ".last.old").mkdir()
     recover(target)
     assert content(target) == "two"
 
@@ -60,7 +68,7 @@ OPTIMIZERS = {
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)
-def test_an_optimizer_continues_bit_for_bit(name):
+def test_an_optimizer_continues_bit_for_bit(name, tmp_path):
     def make():
         torch.manual_seed(0)
         parameters = {"a": torch.nn.Parameter(torch.randn(4, 3)), "b": torch.nn.Parameter(torch.randn(4))}
@@ -85,7 +93,8 @@ def test_an_optimizer_continues_bit_for_bit(name):
     with torch.no_grad():
         for n, p in second.items():
             p.copy_(weights[n])
-    restore_training(tensors, optimizer, {p: n for n, p in second.items()})
+    write_tensors(tmp_path / "t", tensors)
+    restore_training(tmp_path / "t", optimizer, {p: n for n, p in second.items()})
     steps(second, optimizer, 3)
     assert all(torch.equal(whole[n], second[n]) for n in whole)
 
