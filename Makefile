@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-peers mutants bench lint setup clean
+.PHONY: run test test-peers mutants kill-test bench lint setup clean
 
 run: setup  ## train the two-phase experiment on the generated question set, then summarise it
 	$(BIN)/python train.py --exp exp/bert_phase2.json --overwrite
@@ -13,6 +13,10 @@ test: setup  ## the tests, without the reference libraries (their numbers are in
 
 test-peers: .venv/peers  ## the tests, parity with transformers and peft included
 	$(BIN)/python -m pytest
+
+N = 200
+kill-test: setup  ## kill a training process N times at random, and see that it always goes on to the same bits (N=200: 35 min)
+	$(BIN)/python -m tests.kill_harness $(N)
 
 mutants: setup  ## break the code in the well-known ways, one by one, and see a test fail each time (3 minutes)
 	$(BIN)/python -m tests.mutants

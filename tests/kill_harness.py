@@ -1,0 +1,164 @@
+"""Kill a real training process again and again, and see whether it ever notices.
+
+    make kill-test N=200        (or: python -m tests.kill_harness 200)
+
+A run is trained once without interruption, and what each of its checkpoints holds is noted. Then the same run is
+trained by processes that get SIGKILL after a random time; some die while they start, some inside a save. After every
+kill, what is on disk must be what the uninterrupted run had at that step: the tensors bit for bit, the records but for
+their times. A run that reaches its end must be the same run throughout, and a new one is begun.
+"""
+
+import dataclasses
+import json
+import random
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import train
+from experiments import folder as folder_module
+from experiments.folder import Checkpoint, read_checkpoint
+from experiments.runlog import FILE
+from model.checkpoint import surviving
+from tests.tiny import ROOT, TIMING, assert_same_run
+
+# The main job, small: 2 epochs of a dozen steps, a checkpoint after each, an evaluation every half epoch.
+EXPERIMENT = ROOT / "exp" / "bert_phase2.json"
+SMALL = ["data.train_limit=240", "data.dev_limit=24", "runtime.checkpoint_steps=1", "runtime.log_every=3"]
+
+
+@dataclasses.dataclass
+class Tally:
+    kills: int = 0
+    before_the_run: int = 0  # killed before there was a run folder
+    in_a_save: int = 0
+    resumed: int = 0  # processes that found a checkpoint to go on from
+    finished: int = 0  # runs that reached their end
+    differed: list[str] = dataclasses.field(default_factory=list)
+
+
+def content(state: Checkpoint) -> dict:
+    """What a checkpoint says, without times and what depends on their number of digits."""
+    fields = dataclasses.asdict(state)
+    del fields["progress"]["clock"]
+    del fields["identity"]["spec"]["name"]
+    return {key: fields[key] for key in ("format", "identity", "sha256", "scaler", "progress")}
+
+
+def records(diary: bytes) -> list[dict]:
+    """Records without times, resumptions apart."""
+    lines = [json.loads(line) for line in diary.splitlines()]
+    return [
+        {key: value for key, value in record.items() if key not in TIMING}
+        for record in lines
+        if record["kind"] not in ("run", "end") and record.get("event") != "resumed"
+    ]
+
+
+def uninterrupted(arguments: list[str], runs: Path) -> dict[int, tuple[dict, list[dict]]]:
+    """Train runs/whole in this process. Returns {position: (checkpoint, records up to it)} of each checkpoint."""
+    seen = {}
+    save = folder_module._save
+
+    def noting(run, target, training):
+        save(run, target, training)
+        if training:
+            state = read_checkpoint(target)
+            diary = (target.parent / FILE).read_bytes()[: state.metrics_bytes]
+            seen[state.progress.position] = (content(state), records(diary))
+
+    folder_module._save = noting
+    try:
+        assert train.main([*arguments, "--runs", str(runs), "--set", "name=whole"]) == 0
+    finally:
+        folder_module._save = save
+    return seen
+
+
+def left_in_a_save(folder: Path, since: float) -> bool:
+    leftovers = [*folder.glob(".*.new"), *folder.glob(".*.old"), folder.parent / f".{folder.name}.new"]
+    return any(place.exists() and place.stat().st_mtime >= since for place in leftovers)
+
+
+def one_life(command: list[str], folder: Path, seconds: float, tally: Tally) -> bool:
+    """Start the process, kill it after so many seconds. Returns whether it reached its end before that."""
+    tally.resumed += surviving(folder) is not None
+    started = time.time()
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
+    try:
+        _, errors = process.communicate(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+        tally.kills += 1
+        tally.before_the_run += surviving(folder) is None
+        tally.in_a_save += left_in_a_save(folder, started)
+        return False
+    if process.returncode:
+        raise RuntimeError(f"exit code {process.returncode}: {errors}")
+    return True
+
+
+def check(folder: Path, expected: dict[int, tuple[dict, list[dict]]]) -> str | None:
+    """What differs between the checkpoint on disk and that of the uninterrupted run at the same position."""
+    if surviving(folder) is None:
+        return None
+    state = read_checkpoint(surviving(folder / "last"))
+    checkpoint, diary = expected[state.progress.position]
+    if content(state) != checkpoint:
+        return f"checkpoint at position {state.progress.position}"
+    if records((folder / FILE).read_bytes()[: state.metrics_bytes]) != diary:
+        return f"records until position {state.progress.position}"
+    return None
+
+
+def kill_test(arguments: list[str], kills: int, runs: Path, seed: int = 0, show=print) -> Tally:
+    """arguments: of train.py, without --runs. Raises AssertionError where a finished run differs."""
+    tally, rng = Tally(), random.Random(seed)
+    began = time.perf_counter()
+    expected = uninterrupted(arguments, runs)
+    longest = 0.6 * (time.perf_counter() - began + 3)  # 3 for the start of a process; few lives reach the run's end
+    number = 0
+    while tally.kills < kills:
+        folder = runs / f"killed{number}"
+        command = [
+            sys.executable,
+            "train.py",
+            *arguments,
+            "--runs",
+            str(runs),
+            "--resume",
+            "--set",
+            f"name={folder.name}",
+        ]
+        finished = one_life(command, folder, rng.uniform(0, longest), tally)
+        difference = check(folder, expected)
+        if difference:
+            tally.differed.append(f"{folder.name}: {difference}")
+        if finished:
+            assert_same_run(runs / "whole", folder)
+            tally.finished += 1
+            number += 1
+        elif tally.kills % 10 == 0:
+            show(f"{tally.kills} kills, {tally.finished} runs finished, {len(tally.differed)} differed")
+    return tally
+
+
+def main() -> int:
+    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 200
+    with tempfile.TemporaryDirectory() as folder:
+        arguments = ["--exp", str(EXPERIMENT), "--set", *SMALL]
+        tally = kill_test(arguments, kills, Path(folder), show=lambda line: print(line, flush=True))
+    print(
+        f"{tally.kills} kills: {tally.before_the_run} before there was a run, {tally.in_a_save} inside a save; "
+        f"{tally.resumed} processes resumed, {tally.finished} runs finished\n"
+        f"{tally.kills - len(tally.differed)} of {tally.kills} left exactly what the uninterrupted run had at that step"
+    )
+    print("\n".join(tally.differed))
+    return 1 if tally.differed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
