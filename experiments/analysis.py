@@ -66,6 +66,10 @@ def throughput(records: list[dict]) -> dict:
     return {"tokens_per_second": tokens / seconds, "low": low, "high": high, "padding": 1 - tokens / computed}
 
 
+def difference(a: float | None, b: float | None) -> float | None:
+    return None if a is None or b is None else a - b
+
+
 def summarise(records: list[dict]) -> dict:
     """The summary of one run as plain JSON values. Raises InputError where there is nothing to summarise.
 
@@ -103,7 +107,7 @@ def summarise(records: list[dict]) -> dict:
         "evaluations": table,
         "best": best_row,
         "final": final,
-        "final_minus_best": {n: final[n] - best_row[n] for n in names} if best_row else None,
+        "final_minus_best": {n: difference(final.get(n), best_row.get(n)) for n in names} if best_row else None,
         "parameters": start["parameters"],
         "phases": phase_shares(records, start["parameters"]),
         "seconds": {"total": records[-1]["seconds"], **(clocks[-1] if clocks else {})},

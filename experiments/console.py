@@ -52,7 +52,7 @@ NOTES = {
 
 def metrics_line(metrics: dict[str, float]) -> str:
     """The metrics that fit a line: "loss 1.234  exact 56.7  f1 65.4"; `eval.py summary` shows all."""
-    return "  ".join(f"{key} {number(metrics[key], key)}" for key in ("loss", "exact", "f1"))
+    return "  ".join(f"{key} {number(metrics[key], key)}" for key in ("loss", "exact", "f1") if key in metrics)
 
 
 def ending(run: Run, reason: str) -> None:

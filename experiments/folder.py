@@ -4,12 +4,13 @@ runs/<name>/  spec.json      the resolved experiment
               metrics.jsonl  the diary, see experiments/runlog.py
               last/          checkpoint to resume from: what was trained, optimizer, random generators, progress
               best/          what was trained, as it was at the best evaluation
-runs/.<name>.lock            held by the process that works on the run; empty, and of no meaning otherwise
+runs/.<name>.lock            while a process works on the run
 """
 
 import contextlib
 import fcntl
 import json
+import os
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -62,14 +63,22 @@ def claim(folder: Path) -> Iterator[None]:
     """Hold the run folder against other processes. The system lets go of it however this one ends. Raises InputError
     where another holds it."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with _lock(folder).open("a") as file:
+    path = _lock(folder)
+    with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            # Its last holder removes the file; one that was opened just before that is no longer the lock.
+            held = path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
         except BlockingIOError:
-            raise InputError(f"{folder}: another process is working on this run; stop it first") from None
+            held = False
         except OSError:
-            pass  # a file system without locks: go on without
-        yield
+            held = True  # a file system without locks: go on without
+        if not held:
+            raise InputError(f"{folder}: another process is working on this run; stop it first")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 # ---- create, or continue ---------------------------------------------------------------------------------------------
@@ -143,6 +152,9 @@ def _continue(run: Run, anyway: bool) -> str:
     progress, diary = state.progress, folder / runlog.FILE
     if not (0 <= progress.position <= len(run.order) and -1 <= progress.phase < len(run.spec.phases)):
         raise InputError(f"{last / STATE}: says step {progress.position} of {len(run.order)}; it is of another run")
+    metric = run.spec.eval.metric
+    if progress.best is not None and progress.best.metrics.get(metric) is None:
+        raise InputError(f"{last / STATE}: its best evaluation has no metric {metric!r}; it is of another run")
     if progress.best is not None and best is None:
         raise InputError(f"{folder / 'best'}: is missing; restore it, or start over with --overwrite")
     extra, torn = runlog.beyond(diary, state.metrics_bytes)

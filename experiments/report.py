@@ -63,7 +63,7 @@ def print_summary(summary: dict, remarks: list[str]) -> None:
                 "step": str(row["step"]),
                 "epoch": f"{row['epoch']:.2f}",
                 "phase": str(row["phase"]),
-                **{COLUMN.get(key, key): number(row[key], key) for key in metrics},
+                **{COLUMN.get(key, key): number(row.get(key), key) for key in metrics},
             }
             for row in s["evaluations"]
         ]
@@ -74,7 +74,7 @@ def print_summary(summary: dict, remarks: list[str]) -> None:
     if best and best is not final:
         change = ", ".join(f"{key} {number(value, key, '+')}" for key, value in s["final_minus_best"].items())
         print(f"final - best  {change}")
-    if final and final["train_loss"] is not None:
+    if final and final["train_loss"] is not None and final.get("loss") is not None:
         print(
             f"train vs dev  final loss {final['train_loss']:.3f} in training mode, {final['loss']:.3f} on dev "
             f"({final['loss'] - final['train_loss']:+.3f})"

@@ -31,6 +31,9 @@ def json_safe(value):
     return value
 
 
+# ---- writing ---------------------------------------------------------------------------------------------------------
+
+
 def beyond(path: Path, size: int) -> tuple[int, bool]:
     """How many whole records metrics.jsonl has after its first `size` bytes, and whether its last line is torn.
     Raises InputError where it is shorter than that."""
@@ -78,15 +81,91 @@ class RunLog:
         self._file.close()
 
 
+# ---- reading ---------------------------------------------------------------------------------------------------------
+
+
+def _is_text(value) -> bool:
+    return isinstance(value, str)
+
+
+def _is_number(value) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+
+
+def _is_whole(value) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def _is_clock(value) -> bool:
+    return isinstance(value, dict) and all(
+        _is_number(value.get(key)) for key in ("train", "data", "eval", "checkpoint")
+    )
+
+
+# What readers count on, beside `kind`: {dotted field: what it must be}. All else may be missing or null.
+COMMON = {"step": _is_whole, "epoch": _is_number, "seconds": _is_number}
+FIELDS = {
+    "run": {
+        "spec.name": _is_text,
+        "spec.seed": _is_whole,
+        "spec.model.task": _is_text,
+        "spec.eval.metric": _is_text,
+        "pretrained.name": _is_text,
+        "data.train.questions": _is_whole,
+        "data.dev.questions": _is_whole,
+        "device": _is_text,
+        "precision": _is_text,
+        "parameters": lambda value: _is_whole(value) and value > 0,
+        "steps_planned": _is_whole,
+    },
+    "phase": {
+        "name": _is_text,
+        "steps": _is_whole,
+        "trains": lambda rows: isinstance(rows, list) and all(_is_whole(_field(row, "parameters")) for row in rows),
+    },
+    "train": {
+        "loss": lambda value: value is None or _is_number(value),
+        "examples": _is_whole,
+        "tokens": _is_whole,
+        "tokens_per_second": lambda value: _is_number(value) and value > 0,
+        "padding": lambda value: _is_number(value) and 0 <= value < 1,
+        "peak_memory_mb": _is_number,
+    },
+    "eval": {
+        "phase": _is_text,
+        "metrics": lambda value: isinstance(value, dict) and all(v is None or _is_number(v) for v in value.values()),
+        "clock": _is_clock,
+    },
+    "event": {"event": _is_text},
+    "end": {"reason": _is_text, "clock": _is_clock},
+}
+
+
+def _field(record, path: str):
+    """The value at a dotted path, None where there is none."""
+    for key in path.split("."):
+        record = record.get(key) if isinstance(record, dict) else None
+    return record
+
+
+def fault(record) -> str | None:
+    """Why a line's value cannot be used as a record, or None."""
+    if not isinstance(record, dict) or not _is_text(record.get("kind")):
+        return "is not a record"
+    for path, holds in (COMMON | FIELDS.get(record["kind"], {})).items():
+        if not holds(_field(record, path)):
+            return f"is a record of kind {record['kind']!r} without a usable {path!r}"
+    return None
+
+
 def read_records(folder: Path) -> tuple[list[dict], list[str]]:
     """The records of a run folder, and a remark for each line that is not one. A torn last line (the run was killed
     while writing) is such a remark, not an error. Raises InputError where there is no readable metrics.jsonl."""
     path = folder / FILE
     if not path.is_file():
         raise InputError(f"{path}: no such file; is {folder} a run folder?")
-    data = read_bytes(path)
     records, remarks = [], []
-    lines = data.split(b"\n")
+    lines = read_bytes(path).split(b"\n")
     for number, line in enumerate(lines, 1):
         if not line:
             continue
@@ -97,8 +176,9 @@ def read_records(folder: Path) -> tuple[list[dict], list[str]]:
             record = json.loads(line)
         except (ValueError, RecursionError):
             record = None
-        if isinstance(record, dict) and isinstance(record.get("kind"), str):
+        wrong = fault(record)
+        if wrong is None:
             records.append(record)
         else:
-            remarks.append(f"{path}: line {number} is not a record; ignored")
+            remarks.append(f"{path}: line {number} {wrong}; ignored")
     return records, remarks

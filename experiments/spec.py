@@ -215,6 +215,8 @@ def check(spec: Spec) -> None:
     if data.source != "files" and (data.train or data.dev):
         raise InputError(f"data.train, data.dev: not used with data.source {data.source!r}; remove them")
     for key in ("train", "dev"):
+        if len(set(getattr(data, key))) < len(getattr(data, key)):
+            raise InputError(f"data.{key}: a file is listed twice")
         for name in getattr(data, key):
             if not name or Path(name).is_absolute() or ".." in Path(name).parts:
                 raise InputError(f"data.{key}: {name!r} is not inside the data root; point --data-root at its folder")

@@ -81,6 +81,8 @@ def locate(name: str) -> Path:
     folder = Path(os.path.expanduser(name))  # which leaves "~nobody" alone, where Path.expanduser raises
     if name and folder.is_dir():
         return folder
+    if name and folder.exists():
+        raise InputError(f"model.pretrained: {name} is a file; give the folder that it is in")
     if name == "all-MiniLM-L6-v2":
         return packaged_folder()
     repository, _, revision = name.partition("@")

@@ -1,0 +1,32 @@
+"""Each input of the corpus is refused in one line that names what is wrong, and nothing is written or deleted."""
+
+from collections import Counter
+
+import pytest
+
+from tests.malformed.corpus import CASES, attempt, contents, place_for, template
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("malformed")
+    for parent in (folder.parent, folder.parent.parent):
+        parent.chmod(0o755)  # pytest keeps its folders to itself, but some cases are tried as nobody
+    return template(folder)
+
+
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.category}: {case.name}"[:80])
+def test_a_malformed_input_is_refused_in_one_line(case, original, tmp_path):
+    tmp_path.chmod(0o755)
+    place = place_for(case, original, tmp_path / "place")
+    before = contents(place)
+    code, out, errors = attempt(case, place)
+    assert code == 2 and out == "", errors
+    (line,) = errors.splitlines()
+    assert line.startswith(("train.py: ", "eval.py: ")) and len(line) < 1100
+    assert case.answer in line
+    assert contents(place) == before
+
+
+def test_the_corpus_is_as_large_as_it_says():
+    assert len(CASES) >= 300 and len(Counter(case.category for case in CASES)) >= 10
