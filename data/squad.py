@@ -36,9 +36,12 @@ class Question:
     answers: tuple[tuple[str, int], ...]  # (text, character offset into the context), empty where unanswerable
 
 
+KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "true or false"}
+
+
 def _checked(value, kind: type, where: str):
     if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
-        raise InputError(f"{where}: expected {kind.__name__}, found {type(value).__name__}")
+        raise InputError(f"{where}: expected {KINDS[kind]}, found {shown(value)}")
     return value
 
 

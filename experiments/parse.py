@@ -156,10 +156,10 @@ def describe_range(checks: typing.Mapping) -> str:
     low, high, above, choices = (checks.get(key) for key in ("low", "high", "above", "choices"))
     if choices is not None:
         return " | ".join(choices)
-    lower = f"above {above:g}" if above is not None else f"at least {low:g}" if low is not None else ""
+    lower = f"above {above:,}" if above is not None else f"at least {low:,}" if low is not None else ""
     if low is not None and high is not None:
-        return f"{low:g} to {high:g}"
-    return ", ".join(part for part in (lower, f"at most {high:g}" if high is not None else "") if part)
+        return f"{low:,} to {high:,}"
+    return ", ".join(part for part in (lower, f"at most {high:,}" if high is not None else "") if part)
 
 
 def reference(cls: type, path: str = "") -> typing.Iterator[tuple[str, str, str]]:

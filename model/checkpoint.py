@@ -94,9 +94,12 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """The tensors of a safetensors file. Raises InputError for anything else, a pickle included."""
     try:
-        return load_file(path)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise InputError(f"{path}: cannot be read as safetensors: {error}") from None
+        with path.open("rb"):  # the library calls a file that it may not read missing
+            return load_file(path)
+    except OSError as error:
+        raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except (SafetensorError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read as safetensors: {error}; fetch or copy it again") from None
 
 
 def write_json(path: Path, value: dict) -> None:

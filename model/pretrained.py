@@ -111,12 +111,13 @@ def read_config(folder: Path) -> tuple[str, BertConfig]:
         kind = int | float if isinstance(high, float) else int
         if isinstance(value, bool) or not isinstance(value, kind) or not low <= value <= high:
             expected = "a number" if isinstance(high, float) else "a whole number"
-            raise InputError(f"{path}: {key} is {shown(value)}, expected {expected} from {low:g} to {high:g}")
+            raise InputError(f"{path}: {key} is {shown(value)}, expected {expected} from {low:,} to {high:,}")
         fields[field] = value
     if family == "distilbert":
         fields["token_types"] = 0
     if raw.get(ACTIVATION_KEY[family]) != "gelu":
-        raise InputError(f"{path}: activation {shown(raw.get(ACTIVATION_KEY[family]))} is not supported, only 'gelu'")
+        key = ACTIVATION_KEY[family]
+        raise InputError(f"{path}: {key} is {shown(raw.get(key))}; only 'gelu' is supported")
     if raw.get("position_embedding_type", "absolute") != "absolute":
         raise InputError(f"{path}: position_embedding_type must be 'absolute'")
     if fields["hidden_size"] % fields["num_heads"]:

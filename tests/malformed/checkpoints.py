@@ -32,7 +32,7 @@ BAD_VALUES = [
     ("hidden_size", 32, "config.json asks for a floating-point"),
     ("hidden_size", 10**30, "hidden_size is 1000000"),
     ("num_hidden_layers", 0, "num_hidden_layers is 0"),
-    ("num_hidden_layers", 10**9, "num_hidden_layers is 1000000000, expected a whole number from 1 to 1000"),
+    ("num_hidden_layers", 10**9, "num_hidden_layers is 1000000000, expected a whole number from 1 to 1,000"),
     ("num_hidden_layers", 3, "16 missing tensor(s)"),
     ("num_hidden_layers", 1, "16 unexpected tensor(s)"),
     ("num_attention_heads", 0, "num_attention_heads is 0"),
@@ -46,8 +46,8 @@ BAD_VALUES = [
     ("layer_norm_eps", 1e999, "Infinity is not a number"),
     ("hidden_dropout_prob", 1, "hidden_dropout_prob is 1, expected a number from 0 to 0.99"),
     ("hidden_dropout_prob", -0.1, "hidden_dropout_prob is -0.1"),
-    ("hidden_act", "relu", "activation 'relu' is not supported, only 'gelu'"),
-    ("hidden_act", {"name": "gelu"}, "activation {'name': 'gelu'} is not supported"),
+    ("hidden_act", "relu", "hidden_act is 'relu'; only 'gelu' is supported"),
+    ("hidden_act", {"name": "gelu"}, "hidden_act is {'name': 'gelu'}"),
     ("position_embedding_type", "relative_key", "position_embedding_type must be 'absolute'"),
 ]
 

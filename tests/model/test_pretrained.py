@@ -161,7 +161,7 @@ def test_every_tensor_is_accounted_for(small_checkpoint, change, message):
     "key,value,message",
     [
         ("model_type", "roberta", r"model_type is 'roberta'; supported: bert, distilbert"),
-        ("hidden_act", "relu", r"activation 'relu' is not supported"),
+        ("hidden_act", "relu", r"hidden_act is 'relu'; only 'gelu' is supported"),
         ("num_attention_heads", 7, r"64 wide cannot be split into 7 heads"),
         ("vocab_size", None, r"vocab_size is None, expected a whole number"),
         ("hidden_size", "64", r"hidden_size is '64', expected a whole number"),
