@@ -47,6 +47,11 @@ RESUMABLE = {
     "bf16 and accumulation": ["amp=bf16", "optim.accumulate=2"],
     "fp16 and its scaler": ["amp=fp16"],
     "momentum and cosine": ["optim.name=sgd", "phases.1.schedule=cosine", "lora.dropout=0.1"],
+    "rmsprop, constant, a third epoch": ["optim.name=rmsprop", "phases.0.schedule=constant", "phases.1.epochs=2"],
+    "adam and gradual unfreezing": [
+        "optim.name=adam",
+        'phases.1={"name":"two","epochs":2,"train":["head","lora"],"gradual":"layers.1-0"}',
+    ],
     "patience": ["eval.patience=2", "eval.metric=exact"],
 }
 
@@ -54,7 +59,11 @@ RESUMABLE = {
 @pytest.mark.parametrize("changes", RESUMABLE.values(), ids=RESUMABLE.keys())
 def test_a_killed_run_continues_to_the_same_numbers(experiment, tmp_path, monkeypatch, changes):
     """As SIGKILL would: the process ends between two steps and saves nothing at that moment; what was written after
-    the last checkpoint is written again. Killed in each phase, then again a little later, past another checkpoint."""
+    the last checkpoint is written again. Killed in each phase, then again a little later, past another checkpoint.
+
+    Traps 23, 27 and 28. Fails where a resumed run does not unfreeze again, where the random generator's or the
+    optimizer's state is not restored, where patience starts anew, and where records are written twice.
+    """
     path = experiment()
     changes = ["--set", "runtime.checkpoint_steps=2", "eval.every_epochs=0.5", *changes]
     assert run_main(path, tmp_path, *changes, "name=whole") == 0
@@ -75,7 +84,7 @@ def test_a_killed_run_continues_to_the_same_numbers(experiment, tmp_path, monkey
         with pytest.raises(SystemError):
             run_main(path, tmp_path, *changes, "--resume")
         resumed_in.append(json.loads((tmp_path / "runs/tiny/last/checkpoint.json").read_text())["progress"]["phase"])
-    assert resumed_in == [0, 0, 1, 1]
+    assert resumed_in[:2] == [0, 0] and min(resumed_in[2:]) >= 1
     assert run_main(path, tmp_path, *changes, "--resume") == 0
     assert_same_run(whole, tmp_path / "runs" / "tiny")
 

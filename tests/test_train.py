@@ -1,6 +1,11 @@
-"""train.py as a person uses it, and the rules its numbers depend on. A small random encoder, real everything else."""
+"""train.py as a person uses it, and the rules its numbers depend on. A small random encoder, real everything else.
 
+A test of a trap says under which change of the code it fails; `make mutants` makes that change and sees it fail.
+"""
+
+import json
 import math
+import shlex
 import subprocess
 import sys
 
@@ -8,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 
+import eval as eval_py
 import train
 from experiments import span_qa
 from experiments.assemble import load_trained
@@ -55,6 +61,7 @@ def test_the_resolved_spec_alone_reproduces_the_run(experiment, tmp_path):
 
 
 def test_learning_rate_traces_show_the_unfreezing(experiment, tmp_path):
+    """Trap 22. Fails where the optimizer is given the parameter groups of the first phase only."""
     run_main(experiment(), tmp_path)
     records = records_of(tmp_path / "runs" / "tiny", "train")
     first_phase = [r for r in records if r["epoch"] <= 1]
@@ -102,7 +109,7 @@ def gradients(run: train.Run, batches: list[np.ndarray]) -> dict[str, torch.Tens
 
 
 def test_gradients_of_ragged_batches_equal_those_of_one_large_batch(experiment, tmp_path):
-    """Trap 1."""
+    """Trap 1. Fails where each batch's loss is its own mean, divided by the number of batches."""
     run = started(experiment(), tmp_path, "model.dropout=0", "amp=off", "optim.clip=null")
     rows = np.arange(35)
     whole = gradients(run, [rows])
@@ -112,7 +119,7 @@ def test_gradients_of_ragged_batches_equal_those_of_one_large_batch(experiment, 
 
 
 def test_evaluation_does_not_depend_on_the_batch_size(experiment, tmp_path, monkeypatch):
-    """Trap 2."""
+    """Trap 2. Fails where the loss is the mean of the batches' means."""
     run = set_up(experiment(), tmp_path, "amp=off")
     results = []
     for tokens in (1, 7 * 96, 64 * 96):
@@ -122,7 +129,7 @@ def test_evaluation_does_not_depend_on_the_batch_size(experiment, tmp_path, monk
 
 
 def test_evaluation_leaves_the_mode_as_it_was(experiment, tmp_path):
-    """Trap 25."""
+    """Trap 25. Fails where evaluation leaves the model in evaluation mode."""
     run = set_up(experiment(), tmp_path)
     for mode in (True, False):
         run.model.train(mode)
@@ -131,7 +138,8 @@ def test_evaluation_leaves_the_mode_as_it_was(experiment, tmp_path):
 
 
 def test_dropout_is_active_in_frozen_layers_during_training(experiment, tmp_path):
-    """Trap 25, the choice made: as in the reference libraries. A frozen encoder still varies from pass to pass."""
+    """Trap 25, the choice made: as in the reference libraries. A frozen encoder still varies from pass to pass. Fails
+    where the model is not put into training mode."""
     run = started(experiment(), tmp_path)
     batch = run.task.batch(np.arange(4), run.device)
     with torch.no_grad():
@@ -141,7 +149,8 @@ def test_dropout_is_active_in_frozen_layers_during_training(experiment, tmp_path
 
 
 def test_frozen_tensors_are_bitwise_unchanged(experiment, tmp_path):
-    """Trap 24. Phase one trains a layer with momentum and weight decay, phase two freezes it again."""
+    """Trap 24. Phase one trains a layer with momentum and weight decay, phase two freezes it again. Fails where a
+    frozen parameter keeps a gradient of zeros: AdamW goes on to move it."""
     phases = [
         {"name": "one", "epochs": 1, "train": ["head", "layers.1"]},
         {"name": "two", "epochs": 1, "train": ["head"]},
@@ -163,7 +172,7 @@ def test_frozen_tensors_are_bitwise_unchanged(experiment, tmp_path):
 
 
 def test_trained_parameters_stay_fp32_in_mixed_precision(experiment, tmp_path):
-    """Trap 19."""
+    """Trap 19. Fails where the model is cast to the precision of its products."""
     run = started(experiment(), tmp_path, "amp=bf16")
     train.set_rates(run)
     train.take_step(run, run.order[0])
@@ -173,7 +182,7 @@ def test_trained_parameters_stay_fp32_in_mixed_precision(experiment, tmp_path):
 
 
 def test_a_tensor_that_gets_no_gradient_is_named(experiment, tmp_path):
-    """Trap 26."""
+    """Trap 26. Fails where silent tensors are not looked for."""
     run = started(experiment(), tmp_path)
     run.model.head.forgotten = torch.nn.Linear(2, 2)
     with pytest.raises(RuntimeError, match=r"no gradient reached head.forgotten.weight, head.forgotten.bias"):
@@ -187,7 +196,8 @@ def break_loss(run: train.Run, value: float) -> None:
 
 @pytest.mark.parametrize("amp,value,event", [("off", math.nan, "nonfinite"), ("fp16", 1e36, "overflow")])
 def test_a_step_that_is_not_finite_changes_nothing_and_is_recorded(experiment, tmp_path, amp, value, event):
-    """Traps 11 and 20: weights, step count and learning rate stay; an fp16 overflow is told apart from a true NaN."""
+    """Traps 11 and 20: weights, step count and learning rate stay; an fp16 overflow is told apart from a true NaN.
+    Fails where the step is taken all the same, and where the schedule counts places of the data order, not steps."""
     run = started(experiment(), tmp_path, f"amp={amp}", "phases.0.warmup_ratio=0.5")  # no two steps have one rate
     before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     rates = train.set_rates(run)
@@ -205,7 +215,7 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_recorded(experiment, t
 
 
 def test_fp16_gradients_are_unscaled_before_they_are_clipped(experiment, tmp_path):
-    """Trap 20. Clipping what is still scaled (by 65,536 at first) would clip everything."""
+    """Trap 20. Clipping what is still scaled (by 65,536 at first) would clip everything. Fails without unscaling."""
     norms = []
     for amp in ("off", "fp16"):
         run = started(experiment(), tmp_path, f"amp={amp}", "model.dropout=0")
@@ -222,7 +232,7 @@ def test_a_run_that_only_gives_nan_stops_and_says_so(experiment, tmp_path, monke
 
 
 def test_a_metric_that_is_not_finite_is_never_the_best(experiment, tmp_path, monkeypatch):
-    """Trap 11."""
+    """Trap 11. Fails where values are compared without asking whether they are finite."""
     run = started(experiment(), tmp_path, "eval.metric=loss")
     for loss in (math.nan, 2.0, math.nan, -math.inf, 1.0):
         monkeypatch.setattr(run.task, "evaluate", lambda *a, value=loss: {"loss": value, "f1": 0.0, "exact": 0.0})
@@ -314,6 +324,31 @@ def test_a_runs_folder_that_is_a_file_is_named(experiment, tmp_path, capsys):
     (tmp_path / "file").write_text("")
     assert train.main(["--exp", str(experiment()), "--runs", str(tmp_path / "file")]) == 2
     assert "file: is a file" in capsys.readouterr().err
+
+
+def test_names_with_spaces_quotes_newlines_and_emoji_work(experiment, tmp_path, capsys):
+    """Of every folder and file, from training to what is printed to continue it."""
+    odd = tmp_path / "sp ace 'single' \"double\"\n$HOME 😀"
+    (tmp_path / "data").mkdir()
+    qa = {"id": "q 'x' 😀", "question": "who?", "answers": [{"text": "Zoë", "answer_start": 0}]}
+    squad = {"data": [{"paragraphs": [{"context": "Zoë 😀 was here", "qas": [qa]}]}]}
+    (tmp_path / "data" / "tr ain\n😀.json").write_text(json.dumps(squad))
+    path = experiment(
+        data={
+            "train": ["tr ain\n😀.json"],
+            "dev": ["tr ain\n😀.json"],
+            "max_length": 64,
+            "doc_stride": 16,
+            "max_query_length": 8,
+        }
+    )
+    (tmp_path / "data").rename(odd)
+    path = path.rename(odd / "my 'exp'.json")
+    command = ["--exp", str(path), "--data-root", str(odd), "--runs", str(odd / "ru ns"), "--set", "name=one"]
+    assert train.main(command) == 0
+    assert train.main([*command, "--resume"]) == 0
+    assert eval_py.main(["summary", str(odd / "ru ns" / "one")]) == 0
+    assert shlex.split(train.resume_command(command)) == ["python", "train.py", *command, "--resume"]
 
 
 def test_the_command_line_explains_itself():

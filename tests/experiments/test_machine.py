@@ -18,7 +18,7 @@ CPU = torch.device("cpu")
     ],
 )
 def test_auto_takes_bf16_only_where_the_hardware_has_it(monkeypatch, capabilities, name, reason):
-    """Trap 21."""
+    """Trap 21. Fails where bf16 is taken wherever it runs."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
     precision = choose_precision("auto", CPU)
     assert (precision.name, precision.reason) == (name, reason)
