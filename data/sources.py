@@ -36,7 +36,7 @@ class QuestionSet:
 
 
 def question_set(
-    source: str, split: str, files: Sequence[str], limit: int | None, root: Path, skip_misplaced: bool
+    source: str, split: str, files: Sequence[str], limit: int | None, root: Path, bad_answers: str
 ) -> QuestionSet:
     """The questions of one split.
 
@@ -51,6 +51,6 @@ def question_set(
         if not path.exists():
             raise InputError(f"{path}: no such file; --data-root names the folder that the spec's data files are in")
     contents = {path: read_bytes(path) for path in paths}  # read once: what is fingerprinted is what is used
-    questions, misplaced = read_questions(contents, skip_misplaced)
+    questions, misplaced = read_questions(contents, bad_answers)
     digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in contents.values())).hexdigest()
     return QuestionSet(sample(questions, limit), digest, misplaced)

@@ -77,12 +77,17 @@ def parse_questions(root: object, where: str) -> list[Question]:
     return questions
 
 
-def read_questions(files: Mapping[Path, bytes], skip_misplaced: bool = False) -> tuple[list[Question], list[str]]:
-    """All questions of several files, and a remark for each answer that was left out.
+def is_at(context: str, text: str, start: int) -> bool:
+    """Whether an answer is where it says."""
+    return start >= 0 and text != "" and context.startswith(text, start)
 
-    files: the contents by path. An answer that is not where it says is an error, or, with `skip_misplaced`, left out;
-    a question that loses all its answers goes with them. Raises InputError for that, for a duplicate id, for no
-    questions at all, and for whatever `parse_questions` names.
+
+def read_questions(files: Mapping[Path, bytes], bad_answers: str = "error") -> tuple[list[Question], list[str]]:
+    """All questions of several files, and a remark for each answer that is not where it says.
+
+    files: the contents by path. bad_answers: "error" raises InputError for such answers, "skip" leaves them out, and
+    questions that lose all their answers with them, "keep" keeps them (to score texts, places do not matter). Raises
+    InputError too for a duplicate id, for no questions at all, and for whatever `parse_questions` names.
     """
     questions, seen, misplaced = [], {}, []
     for path, data in files.items():
@@ -90,17 +95,17 @@ def read_questions(files: Mapping[Path, bytes], skip_misplaced: bool = False) ->
             if question.id in seen:
                 raise InputError(f"{path}: question id {question.id} is already in {seen[question.id]}")
             seen[question.id] = path
-            kept = []
+            placed = [(text, start) for text, start in question.answers if is_at(question.context, text, start)]
             for text, start in question.answers:
-                if start >= 0 and text and question.context.startswith(text, start):
-                    kept.append((text, start))
-                else:
+                if (text, start) not in placed:
                     misplaced.append(
                         f"{path}: question id {question.id}: answer {shown(text)} is not at {shown(start)}"
                     )
-            if kept or not question.answers:
-                questions.append(replace(question, answers=tuple(kept)))
-    if misplaced and not skip_misplaced:
+            if bad_answers != "skip":
+                questions.append(question)
+            elif placed or not question.answers:
+                questions.append(replace(question, answers=tuple(placed)))
+    if misplaced and bad_answers == "error":
         raise InputError(
             f"{len(misplaced)} answer(s) are not where they say; correct them, or leave them out with --set "
             f"data.bad_answers=skip; the first: {'; '.join(misplaced[:3])}"
@@ -125,11 +130,16 @@ class Windows:
     span: np.ndarray  # int32 [N, 2], labelled first and last position in the window; (0, 0) is [CLS]
     char_spans: np.ndarray  # int32 [sum of context lengths, 2], each context token's characters in the original text
     context_begin: np.ndarray  # int64 [M], where in char_spans the question's context begins
+    context_end: np.ndarray  # int64 [M], and where it ends
     counts: dict[str, int]  # what happened on the way, for the log
     pad: int  # id of [PAD]
 
     def __len__(self) -> int:
         return len(self.question)
+
+    def context_chars(self, question: int) -> np.ndarray:
+        """Characters of each token of a question's context, int32 [tokens, 2]"""
+        return self.char_spans[self.context_begin[question] : self.context_end[question]]
 
     @property
     def lengths(self) -> np.ndarray:
@@ -222,6 +232,7 @@ def make_windows(
         span=table[:, 3:5].astype(np.int32),
         char_spans=np.concatenate(context_chars),
         context_begin=context_offset[[context_number[q.context] for q in questions]],
+        context_end=context_offset[[context_number[q.context] + 1 for q in questions]],
         counts={key: int(value) for key, value in counts.items()},
         pad=pad,
     )

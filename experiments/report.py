@@ -1,4 +1,6 @@
-"""Figures as text: what `eval.py summary` prints."""
+"""Figures as text: what `eval.py` prints. Whatever comes from a file goes through `one_line`."""
+
+from inputs import one_line
 
 
 def amount(count: float) -> str:
@@ -39,7 +41,10 @@ def number(value: float | None, name: str, sign: str = "") -> str:
 COLUMN = {"train_loss": "train loss", "loss": "dev loss"}
 # Columns of their own, or of little use beside the others (--json has them): a "no answer" is right or wrong, so its
 # exact match and its F1 are one number.
-NOT_SHOWN = ("step", "epoch", "phase", "seconds", "best", "HasAns_exact", "NoAns_exact")
+NOT_SHOWN = (
+    *("step", "epoch", "phase", "seconds", "best", "HasAns_exact", "NoAns_exact"),
+    *("total", "HasAns_total", "NoAns_total", "best_exact_thresh", "best_f1_thresh"),
+)
 
 
 def table(rows: list[dict], columns: list[str]) -> list[str]:
@@ -96,6 +101,93 @@ def print_summary(summary: dict, remarks: list[str]) -> None:
         size = f", best checkpoint {s['best_bytes'] / 1e6:.1f} MB" if s["best_bytes"] else ""
         print(f"memory        {s['peak_memory_mb']:,} MiB at its peak{size}")
     for event in s["events"]:
-        print(f"event         {event}")
+        print(f"event         {one_line(event)}")
     for remark in remarks:
-        print(f"note          {remark}")
+        print(f"note          {one_line(remark)}")
+
+
+# ---- eval.py score ---------------------------------------------------------------------------------------------------
+
+SCORES = {
+    "exact": "exact",
+    "f1": "f1",
+    "HasAns_exact": "HasAns exact",
+    "HasAns_f1": "HasAns f1",
+    "NoAns_f1": "NoAns",
+    "best_exact": "best exact",
+    "best_f1": "best f1",
+    "start_accuracy": "start",
+    "end_accuracy": "end",
+    "span_accuracy": "both",
+}
+
+
+def print_scores(data: str, questions: int, misplaced: int, results: list[dict]) -> None:
+    """What `eval.py score` found, a row per run, then where each fails. results: see answering.score_run."""
+    print(
+        f"{data}: {questions:,} questions" + (f", {misplaced} answers not where they say" if misplaced else "") + "\n"
+    )
+    columns = [key for key in SCORES if any(key in result for result in results)]
+    rows = []
+    for result in results:
+        values = {SCORES[key]: number(result.get(key), key) for key in columns}
+        rows.append({"": short(result["run"]), **values})
+    print("\n".join(table(rows, ["", *(SCORES[key] for key in columns)])))
+    for result in results:
+        print(f"\n{one_line(result['run'])}")
+        if result["threshold"] is not None:
+            best = ", ".join(f"{result[f'best_{key}_thresh']:.3f} for {key}" for key in ("exact", "f1"))
+            print(f"  threshold     {result['threshold']:.3f} of the null odds was used; best here: {best}")
+        if result.get("missing"):
+            print(
+                f"  missing       {len(result['missing'])} questions have no prediction and do not count, as in the "
+                f"official script\n                (counted as wrong: exact {result['exact_missing_wrong']:.1f}, f1 "
+                f"{result['f1_missing_wrong']:.1f}); the first: {one_line(', '.join(result['missing'][:3]))}"
+            )
+        for name, buckets in result["buckets"].items():
+            shown = [
+                {"": bucket, "n": str(s["total"]), "exact": f"{s['exact']:.1f}", "f1": f"{s['f1']:.1f}"}
+                for bucket, s in buckets.items()
+            ]
+            lines = table(shown, ["", "n", "exact", "f1"])
+            print(f"  {name.replace('_', ' ')}\n    " + "\n    ".join(lines))
+        for miss in result.get("errors", []):
+            print_miss(miss)
+        if "written" in result:
+            print(f"  written       {one_line(result['written'])}: predictions.json, nbest.json, null_odds.json")
+
+
+def short(name: str) -> str:
+    """The end of a path, to fit a column."""
+    return one_line(name if len(name) <= 30 else f"...{name[-27:]}")
+
+
+def print_miss(miss: dict) -> None:
+    print(f"\n  {one_line(miss['question'])}  ({one_line(miss['id'])}, f1 {100 * miss['f1']:.0f})")
+    gold = " | ".join(miss["gold"]) or "(no answer)"
+    print(f"    gold       {one_line(gold)}" + ("  (no window holds it whole)" if miss["cut_off"] else ""))
+    print(f"    predicted  {one_line(miss['predicted']) or '(no answer)'}")
+    print(f"    sentence   {one_line(miss['sentence'])}")
+
+
+# ---- eval.py ask -----------------------------------------------------------------------------------------------------
+
+
+def print_answers(results: list[dict]) -> None:
+    """What `eval.py ask` found. results: see answering.ask."""
+    for result in results:
+        print(one_line(result["question"]))
+        for found in result["answers"]:
+            where = f"  [{one_line(found['text'])}]" if len(result["answers"]) > 1 else ""
+            if found["answer"]:
+                best, *others = found["candidates"]
+                print(f"  {one_line(best['answer'])}  ({best['probability']:.0%}, score {best['score']:.1f}){where}")
+                print(f"    {one_line(best['sentence'])}")
+            else:
+                others = found["candidates"]
+                margin = found["null_odds"] - (found["threshold"] or 0.0)
+                print(f"  no answer  (by {margin:.1f} over the threshold of {found['threshold'] or 0.0:.1f}){where}")
+            for other in others:
+                print(
+                    f"      or: {one_line(other['answer'])}  ({other['probability']:.0%}, score {other['score']:.1f})"
+                )

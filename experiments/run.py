@@ -7,7 +7,7 @@ import torch
 
 from data.batching import TrainingOrder
 from experiments import machine, runlog
-from experiments.schedule import Group
+from experiments.schedule import Group, trained_names
 from experiments.span_qa import SpanQA
 from experiments.spec import Spec
 from model.heads import TaskModel
@@ -103,5 +103,4 @@ class Run:
 
     def trained(self) -> set[str]:
         """Names of the parameters that have trained in this phase or an earlier one."""
-        until = self.progress.phase + 1
-        return {name for group in self.groups if any(group.peaks[:until]) for name in group.names}
+        return trained_names(self.model, self.spec.phases[: self.progress.phase + 1])

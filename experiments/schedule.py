@@ -46,6 +46,11 @@ def entry_for(phase: PhaseSpec, name: str) -> str | None:
     return next((entry for entry in reversed(phase.train) if selects(entry, name)), None)
 
 
+def trained_names(model: nn.Module, phases: Iterable[PhaseSpec]) -> set[str]:
+    """Names of the parameters that train in any of the phases."""
+    return {name for name, _ in model.named_parameters() if any(entry_for(phase, name) for phase in phases)}
+
+
 def set_trainable(model: nn.Module, phase: PhaseSpec) -> None:
     """Freeze and unfreeze the model's parameters for a phase. A frozen one has no gradient at all (None, not zero), so
     no optimizer touches it, not even with weight decay or momentum left over from an earlier phase."""

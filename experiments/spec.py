@@ -106,14 +106,20 @@ class EvalSpec:
         None, "evaluate this often (and at the end of each phase); with every_steps null too: once an epoch", low=0.001
     )
     every_steps: int | None = setting(None, "the same in optimizer steps", low=1)
-    metric: str = setting("f1", "decides which evaluation is best", choices=("f1", "exact", "loss"))
+    metric: str = setting(
+        "f1",
+        "decides which evaluation is best; best_*: at the best null threshold",
+        choices=("f1", "exact", "loss", "best_f1", "best_exact"),
+    )
     patience: int | None = setting(
         None, "end the run after this many evaluations without a new best, counted across phases; null: never", low=1
     )
     n_best: int = setting(20, "starts and ends considered in a window", low=1, high=100)
     max_answer_length: int = setting(30, "longest answer, in tokens", low=1)
     null_threshold: float = setting(
-        0.0, 'answer "" where the null score exceeds the best span by more; unused where every question has an answer'
+        0.0,
+        'exact and f1 while training: answer "" where the null score exceeds the best span by more; unused where every '
+        "training question has an answer",
     )
 
 

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.answers import exact_match, f1, normalise
 from data.batching import TrainingOrder
+from data.scoring import exact_match, f1, normalise
 from data.squad import Question, make_windows, token_span
 from experiments.parse import build, override
 from experiments.runlog import FILE, RunLog, read_records

@@ -81,7 +81,7 @@ def test_answers_that_are_not_where_they_say_are_left_out_only_when_asked(tmp_pa
         InputError, match=r"^2 answer.* data.bad_answers=skip; the first: .*id half: answer 'man' is not at 5"
     ):
         read_questions([path])
-    questions, misplaced = read_contents({path: path.read_bytes()}, skip_misplaced=True)
+    questions, misplaced = read_contents({path: path.read_bytes()}, bad_answers="skip")
     assert [(q.id, q.answers) for q in questions] == [("half", (("man", 4),)), ("good", (("man", 4),))]
     assert len(misplaced) == 2
 

@@ -3,7 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
-from data.answers import decode, exact_match, f1, max_context, normalise, score_answers
+from data.decoding import decode, max_context
 from data.squad import Question, make_windows
 from tests.data.test_squad import CONTEXT, one
 
@@ -26,7 +26,7 @@ def single(tokenizer):
 
 def answer(windows, questions, start, end, threshold=None, **options) -> str:
     logits = flat_logits(windows, {0: start}), flat_logits(windows, {0: end})
-    return decode(windows, *logits, **options).texts(questions, threshold)[0]
+    return decode(windows, questions, *logits, **options)[0].text(threshold)
 
 
 def test_the_best_span_is_cut_from_the_original_text(single):
@@ -58,16 +58,16 @@ def test_the_null_score_is_the_minimum_over_the_windows(tokenizer):
     question = one(CONTEXT, "the store")
     windows = make_windows([question], tokenizer, max_length=10, doc_stride=3, max_query_length=2)
     cls = flat_logits(windows, {0: [(0, 3.0)], 1: [(0, -1.0)], 2: [(0, 5.0)], 3: [(0, 2.0)]})
-    assert decode(windows, cls, cls).null_score.tolist() == [-2.0]
+    assert decode(windows, [question], cls, cls)[0].null.score == -2.0
 
 
 def test_an_empty_context_gives_the_empty_answer(tokenizer):
     questions = [one("", None), one("milk", "milk")]
     windows = make_windows(questions, tokenizer, 64, 16, 16)
     zeros = np.zeros(len(windows.tokens), dtype=np.float32)
-    result = decode(windows, zeros, zeros)
-    assert result.texts(questions, None) == ["", "milk"]
-    assert result.span_score[0] == -np.inf
+    empty, milk = decode(windows, questions, zeros, zeros)
+    assert (empty.text(None), milk.text(None)) == ("", "milk")
+    assert empty.spans == [] and empty.null_odds == 0.0 and empty.ranked(with_null=False) == []
 
 
 def test_a_token_counts_only_in_the_window_with_the_most_context_around_it(tokenizer):
@@ -97,48 +97,5 @@ def test_decoding_finds_every_answer_of_perfect_logits_over_many_windows(tokeniz
     for n in range(len(windows)):
         start[windows.begin[n] + windows.span[n, 0]] = 9
         end[windows.begin[n] + windows.span[n, 1]] = 9
-    predicted = decode(windows, start, end).texts(questions, None)
+    predicted = [answers.best for answers in decode(windows, questions, start, end)]
     assert predicted == [question.answers[0][0] for question in questions]
-
-
-# ---- metrics, by the official script's rules -------------------------------------------------------------------------
-
-
-def test_normalisation_drops_case_punctuation_articles_and_spaces():
-    assert normalise("The  U.S. Army's\tan end") == "us armys end"
-    assert normalise("A.") == ""
-
-
-@pytest.mark.parametrize(
-    "gold,predicted,exact,overlap",
-    [
-        ("the store", "store.", 1, 1),
-        ("in the red house", "a red house", 0, 0.8),
-        ("store", "", 0, 0),
-        ("", "", 1, 1),
-        ("the", "", 1, 1),
-        ("b b c", "b c c", 0, 2 / 3),
-    ],
-)
-def test_exact_match_and_f1(gold, predicted, exact, overlap):
-    assert exact_match(gold, predicted) == exact
-    assert f1(gold, predicted) == pytest.approx(overlap)
-
-
-def test_the_best_of_several_gold_answers_counts_and_kinds_are_split():
-    questions = [
-        Question("a", "?", "red house", (("house", 4), ("red house", 0))),
-        Question("b", "?", "red house", ()),
-        Question("c", "?", "the house", (("the", 0), ("house", 4))),  # "the" normalises to nothing: it cannot be right
-    ]
-    result = score_answers(questions, {"a": "red house", "b": "house", "c": ""})
-    assert result == pytest.approx(
-        {
-            "exact": 100 / 3,
-            "f1": 100 / 3,
-            "HasAns_exact": 50.0,
-            "HasAns_f1": 50.0,
-            "NoAns_exact": 0.0,
-            "NoAns_f1": 0.0,
-        }
-    )
