@@ -93,10 +93,10 @@ def best_threshold(
     the best comes after -3: 66.7 at threshold -3.
     """
     answerable = {question.id: bool(question.answers) for question in questions}
-    points = sum(not has_answer for has_answer in answerable.values())
+    points = sum(not answerable[i] for i in scores if i in texts)
     best, threshold = points, 0.0
     for i in sorted(null_odds, key=lambda i: null_odds[i]):
-        if i in scores:
+        if i in texts and i in scores:
             points += scores[i] if answerable[i] else -1 if texts[i] else 0
             if points > best:
                 best, threshold = points, null_odds[i]
@@ -124,13 +124,14 @@ def official(
 ) -> dict[str, float]:
     """What the official script prints for a file of predictions and, if given, one of no-answer probabilities.
 
-    Questions without a prediction are left out of every average, as there. (Where the data has both kinds of questions,
-    the script itself breaks off on them.) Raises KeyError for a prediction without a probability.
+    A question without a prediction scores 0, as in the script of version 1.1 (that of 2.0 breaks off there). Raises
+    KeyError for a prediction without a probability.
     """
     exact, overlap = score_each(questions, predictions)
+    missing = {question.id: 0.0 for question in questions if question.id not in predictions}
     odds = dict.fromkeys(predictions, 0.0) if null_odds is None else null_odds
-    with_threshold = (apply_threshold(questions, scores, odds, threshold) for scores in (exact, overlap))
+    with_threshold = (apply_threshold(questions, scores, odds, threshold) | missing for scores in (exact, overlap))
     result = average(questions, *with_threshold)
     if null_odds is not None:
-        result |= thresholds(questions, predictions, exact, overlap, null_odds)
+        result |= thresholds(questions, predictions, exact | missing, overlap | missing, null_odds)
     return result

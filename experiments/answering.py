@@ -202,14 +202,10 @@ def score_predictions(
         without = next((q.id for q in questions if q.id in predictions and q.id not in null_odds), None)
         if without is not None:
             raise InputError(f"question id {without} has a prediction and no no-answer probability")
-    given = [question for question in questions if question.id in predictions]
-    exact, overlap = score_each(given, predictions)
     return {
         "threshold": None if null_odds is None else threshold,
         **official(questions, predictions, null_odds, threshold),
         "missing": missing,
-        "exact_missing_wrong": 100.0 * sum(exact.values()) / len(questions),
-        "f1_missing_wrong": 100.0 * sum(overlap.values()) / len(questions),
         "buckets": buckets(questions, predictions),
     }
 

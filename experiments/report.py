@@ -139,10 +139,9 @@ def print_scores(data: str, questions: int, misplaced: int, results: list[dict])
             best = ", ".join(f"{result[f'best_{key}_thresh']:.3f} for {key}" for key in ("exact", "f1"))
             print(f"  threshold     {result['threshold']:.3f} of the null odds was used; best here: {best}")
         if result.get("missing"):
+            first = one_line(", ".join(result["missing"][:3]))
             print(
-                f"  missing       {len(result['missing'])} questions have no prediction and do not count, as in the "
-                f"official script\n                (counted as wrong: exact {result['exact_missing_wrong']:.1f}, f1 "
-                f"{result['f1_missing_wrong']:.1f}); the first: {one_line(', '.join(result['missing'][:3]))}"
+                f"  missing       {len(result['missing'])} questions have no prediction and score 0; the first: {first}"
             )
         for name, buckets in result["buckets"].items():
             shown = [

@@ -3,6 +3,7 @@ import itertools
 import numpy as np
 import pytest
 
+from data import decoding
 from data.decoding import decode, max_context
 from data.squad import Question, make_windows
 from tests.data.test_squad import CONTEXT, one
@@ -99,3 +100,68 @@ def test_decoding_finds_every_answer_of_perfect_logits_over_many_windows(tokeniz
         end[windows.begin[n] + windows.span[n, 1]] = 9
     predicted = [answers.best for answers in decode(windows, questions, start, end)]
     assert predicted == [question.answers[0][0] for question in questions]
+
+
+# ---- n-best lists ----------------------------------------------------------------------------------------------------
+
+
+def slowly(windows, number, context, start, end, n_best, longest) -> list[tuple]:
+    """run_squad.py's way, loop by loop, for one question: (text, start, end, start logit, end logit) of its n-best."""
+    usable, found = max_context(windows), []
+    for n in np.flatnonzero(windows.question == number):
+        begin, first, length = int(windows.begin[n]), int(windows.context_at[n]), int(windows.lengths[n])
+        positions = list(range(first, length - 1))
+        starts = sorted(positions, key=lambda p: -start[begin + p])[:n_best]
+        ends = sorted(positions, key=lambda p: -end[begin + p])[:n_best]
+        for a in starts:
+            for b in ends:
+                if usable[begin + a] and a <= b < a + longest:
+                    found.append((n, a, b, float(start[begin + a]), float(end[begin + b])))
+    found.sort(key=lambda entry: entry[3] + entry[4], reverse=True)
+    result, seen = [], set()
+    for n, a, b, start_logit, end_logit in found:
+        chars = windows.context_chars(number)
+        shift = windows.context_from[n] - windows.context_at[n]
+        low, high = int(chars[a + shift, 0]), int(chars[b + shift, 1])
+        if context[low:high] not in seen and len(result) < n_best:
+            seen.add(context[low:high])
+            result.append((context[low:high], low, high, start_logit, end_logit))
+    return result
+
+
+@pytest.mark.parametrize("n_best,longest", [(1, 30), (5, 3), (20, 30)])
+def test_n_best_lists_are_those_of_the_original_loops(tokenizer, n_best, longest):
+    """Over several windows a question, with many equal logits and texts that occur twice."""
+    rng = np.random.default_rng(0)
+    contexts = [" ".join(rng.choice(["milk", "man", "the", "store", "wash-up"], size)) for size in (3, 20, 60, 60)]
+    questions = [Question(f"q{i}", "who ?", context, ()) for i, context in enumerate([*contexts, "", contexts[1]])]
+    windows = make_windows(questions, tokenizer, max_length=32, doc_stride=8, max_query_length=4)
+    start, end = (rng.integers(-9, 9, len(windows.tokens)).astype(np.float32) / 4 for _ in range(2))
+    answers = decode(windows, questions, start, end, n_best, longest)
+    for number, question in enumerate(questions):
+        expected = slowly(windows, number, question.context, start, end, n_best, longest)
+        assert [(s.text, s.start, s.end, s.start_logit, s.end_logit) for s in answers[number].spans] == expected
+        scores = [start[b] + end[b] for b in windows.begin[:-1][windows.question == number]]
+        assert answers[number].null.score == min(scores)
+
+
+def test_decoding_in_pieces_changes_nothing(tokenizer, monkeypatch):
+    rng = np.random.default_rng(1)
+    questions = [Question(f"q{i}", "who ?", " ".join(["milk man"] * int(rng.integers(1, 40))), ()) for i in range(30)]
+    windows = make_windows(questions, tokenizer, max_length=32, doc_stride=8, max_query_length=4)
+    start, end = (rng.normal(size=len(windows.tokens)).astype(np.float32) for _ in range(2))
+    whole = decode(windows, questions, start, end)
+    monkeypatch.setattr(decoding, "WINDOWS_AT_ONCE", 3)
+    assert decode(windows, questions, start, end) == whole
+
+
+def test_probabilities_are_a_softmax_over_the_list_and_no_answer_takes_its_rank(single):
+    questions, windows = single
+    start, end = flat_logits(windows, {0: [(8, 5.0), (0, 4.5)]}), flat_logits(windows, {0: [(9, 5.0), (0, 4.5)]})
+    (answers,) = decode(windows, questions, start, end, n_best=2)
+    assert answers.null_odds == 9.0 - 10.0
+    ranked = answers.ranked(with_null=True)
+    assert [span.text for span, _ in ranked] == ["the store", "", CONTEXT[:25]]
+    weights = np.exp([10.0, 9.0, 5.0])
+    assert [p for _, p in ranked] == pytest.approx((weights / weights.sum()).tolist())
+    assert [span.text for span, _ in answers.ranked(with_null=False)] == ["the store", CONTEXT[:25]]
