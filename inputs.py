@@ -1,5 +1,6 @@
 """What comes from outside: reading files and JSON strictly, and the one exception for when something is wrong there."""
 
+import errno
 import json
 import os
 import re
@@ -47,9 +48,12 @@ def reason(error: Exception) -> str:
 
 
 def refuse(program: str, error: InputError | OSError) -> int:
-    """Say on stderr, in one line, what is wrong. Returns the exit code for it."""
+    """Say on stderr, in one line, what is wrong. Returns the exit code: 2, or 1 for a disk that is full."""
     print(f"{program}: {one_line(reason(error))}", file=sys.stderr)
-    return 2
+    return 1 if isinstance(error, OSError) and error.errno in FULL else 2
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the quota, what a file may hold
 
 
 # ---- files -----------------------------------------------------------------------------------------------------------

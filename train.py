@@ -9,6 +9,7 @@ written anyway.
 """
 
 import argparse
+import contextlib
 import math
 import os
 import shlex
@@ -26,7 +27,8 @@ from data.batching import TrainingOrder
 from experiments import console, machine
 from experiments.analysis import LOWER_IS_BETTER
 from experiments.assemble import build_model
-from experiments.folder import check_folder, checkpoint_due, claim, open_folder, save_best, save_last
+from experiments.checkpoints import checkpoint_due, save_best, save_last
+from experiments.folder import check_folder, claim, open_folder
 from experiments.run import Best, Run, Sums
 from experiments.schedule import Group, entry_for, parameter_groups, part_of, rate_factor, set_trainable
 from experiments.span_qa import SpanQA
@@ -125,6 +127,7 @@ def enter_phase(run: Run, index: int) -> None:
     set_trainable(run.model, phase)
     if index != progress.phase:
         progress.phase, progress.phase_step = index, progress.step
+        progress.furthest = max(progress.furthest, index)
         run.record("phase", name=phase.name, index=index, steps=run.phase_steps(index), trains=phase_table(run, index))
 
 
@@ -226,8 +229,8 @@ def record_training(run: Run, rates: dict[str, float]) -> dict:
     return record
 
 
-def evaluate(run: Run) -> None:
-    """An eval record, and best/ if this is the best so far. A metric that is not finite is never the best."""
+def evaluate(run: Run) -> bool:
+    """An eval record. Returns whether this is the best evaluation so far. A metric that is not finite never is."""
     progress, metric = run.progress, run.spec.eval.metric
     started = time.perf_counter()
     metrics = run.task.evaluate(run.model, run.device, run.precision)
@@ -240,46 +243,30 @@ def evaluate(run: Run) -> None:
     record = run.record(
         "eval", split="dev", phase=name, metrics=metrics, best=best, eval_seconds=seconds, clock=progress.clock
     )
-    tqdm.write(f"  epoch {run.epoch:5.2f}  {name:12} {console.metrics_line(metrics)}{'  best' if best else ''}")
-    sys.stdout.flush()
+    console.say(f"  epoch {run.epoch:5.2f}  {name:12} {console.metrics_line(metrics)}{'  best' if best else ''}")
     if best:
         progress.best = Best(progress.step, record["epoch"], name, record["metrics"])
         progress.since_best = 0
-        save_best(run)
     else:
         progress.since_best += 1
         patience = run.spec.eval.patience
         if patience is not None and progress.since_best >= patience:
             progress.stopped_early = True
             run.record("event", event="early_stop", message=f"{patience} evaluations without a better {metric}")
+    return best
 
 
 # ---- the loop --------------------------------------------------------------------------------------------------------
-
-
-class Signals:
-    """While active, the first SIGINT or SIGTERM is noted in `caught`; a second one does what it always did."""
-
-    def __enter__(self) -> "Signals":
-        self.caught: int | None = None
-        self._before = {number: signal.signal(number, self._note) for number in (signal.SIGINT, signal.SIGTERM)}
-        return self
-
-    def _note(self, number: int, frame) -> None:
-        self.caught = number
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
-
-    def __exit__(self, *exception) -> None:
-        for each, handler in self._before.items():
-            signal.signal(each, handler)
 
 
 def train(run: Run) -> tuple[str, int]:
     """Take every step that is left. Returns how it ended and the exit code that says so."""
     progress, order = run.progress, run.order
     phase = None
-    with Signals() as signals, tqdm(total=len(order), initial=progress.position, unit="step", disable=None) as bar:
+    with (
+        console.Signals() as signals,
+        tqdm(total=len(order), initial=progress.position, unit="step", disable=None) as bar,
+    ):
         while progress.position < len(order) and not progress.stopped_early:
             index = next(i for i, end in enumerate(run.phase_ends) if progress.position < end)
             if index != phase:
@@ -298,13 +285,14 @@ def train(run: Run) -> tuple[str, int]:
                 bar.set_postfix(loss=record["loss"], refresh=False)
             if progress.nonfinite >= run.spec.optim.nonfinite_limit:
                 return "diverged", 1
-            if evaluation_due:
-                evaluate(run)
+            best = evaluation_due and evaluate(run)
             caught = signals.caught  # read once: what is acted on below must be what was saved for
             if caught:
                 run.record("event", event="interrupted", message=signal.Signals(caught).name)
             if evaluation_due or caught or checkpoint_due(run):
                 save_last(run)
+            if best:
+                save_best(run)  # after last/, which holds the same model: whenever the process dies, one of them has it
             if caught:
                 return "interrupted", 128 + caught
     return "stopped early" if progress.position < len(order) else "finished", 0
@@ -316,6 +304,7 @@ def train(run: Run) -> tuple[str, int]:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         description="Train one experiment. Its settings: python -m experiments.spec",
+        allow_abbrev=False,
         epilog="example: python train.py --exp exp/squad_lora.json --data-root ~/data --set seed=1 name=squad_seed1",
     )
     add = parser.add_argument
@@ -341,6 +330,8 @@ def main(argv: list[str] | None = None) -> int:
         spec = read_spec(arguments.exp, arguments.set)
         folder = arguments.runs / spec.name
         check_folder(folder, resume, arguments.overwrite)
+        with claim(folder) if folder.exists() else contextlib.nullcontext():
+            pass  # busy? Better said now than after minutes of tokenizing
         run = set_up(spec, folder, arguments.data_root)
         with claim(folder):
             remark = open_folder(run, resume, arguments.overwrite, arguments.resume_anyway)
@@ -348,36 +339,36 @@ def main(argv: list[str] | None = None) -> int:
     except (InputError, OSError) as error:
         return refuse("train.py", error)
     except KeyboardInterrupt:
-        print("train.py: interrupted before training began", file=sys.stderr)
+        console.say("train.py: interrupted before training began", sys.stderr)
         return 130
 
 
 def work(run: Run, remark: str | None, go_on: str) -> int:
     """Banner, training, last screen. go_on: the command that resumes the run. Returns the exit code."""
+    trouble = None
     try:
         console.banner(run, [phase_table(run, index) for index in range(len(run.spec.phases))], remark)
         ended, exit_code = train(run)
         if ended == "interrupted":
-            print(f"interrupted at step {run.progress.step}; go on: {go_on}", file=sys.stderr)
-            return exit_code
-        size = sum(file.stat().st_size for file in (run.folder / "best").glob("*.safetensors"))
-        run.record("end", reason=ended, best=run.progress.best, clock=run.progress.clock, best_bytes=size)
-        console.ending(run, ended)
+            trouble = f"interrupted at step {run.progress.step}; go on: {go_on}"
+        else:
+            size = sum(file.stat().st_size for file in (run.folder / "best").glob("*.safetensors"))
+            run.record("end", reason=ended, best=run.progress.best, clock=run.progress.clock, best_bytes=size)
+            console.ending(run, ended)
+        if ended == "diverged":
+            trouble = (
+                f"{run.progress.nonfinite} steps in a row had no finite loss or gradient; metrics.jsonl names their "
+                f"examples, last/ holds step {run.saved_at[1]}. Lower optim.lr, or raise warmup_ratio"
+            )
     except KeyboardInterrupt:
-        print(f"train.py: stopped at once; go on from the last checkpoint: {go_on}", file=sys.stderr)
-        return 130
-    except (OSError, torch.OutOfMemoryError) as error:
-        what = "batches are too large for it (data.batch_tokens)" if isinstance(error, RuntimeError) else "make room"
-        print(f"train.py: {one_line(reason(error))}: {what}; last/ is intact. Then go on: {go_on}", file=sys.stderr)
-        return 1
-    finally:
-        run.log.close()
-    if exit_code:
-        print(
-            f"train.py: {run.progress.nonfinite} steps in a row had no finite loss or gradient; metrics.jsonl names "
-            f"their examples, last/ holds step {run.progress.step}. Lower optim.lr, or raise warmup_ratio",
-            file=sys.stderr,
-        )
+        trouble, exit_code = f"stopped at once; go on from the last checkpoint: {go_on}", 130
+    except OSError as error:
+        trouble, exit_code = f"{reason(error)}; last/ is intact. Make it writable or make room, then: {go_on}", 1
+    except torch.OutOfMemoryError as error:
+        trouble, exit_code = f"{reason(error)}; last/ is intact. Lower data.batch_tokens and start over", 1
+    run.log.close()
+    if trouble:
+        console.say(f"train.py: {one_line(trouble)}", sys.stderr)
     return exit_code
 
 

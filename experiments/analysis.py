@@ -77,7 +77,7 @@ def summarise(records: list[dict]) -> dict:
     final_minus_best: each metric's last value minus its value at that best evaluation.
     status: how the run ended, or "unfinished".
     """
-    start = next(iter(of_kind(records, "run")), None)
+    start = next(reversed(of_kind(records, "run")), None)  # a run that was resumed anyway has begun another one
     if start is None:
         raise InputError("the first record, kind 'run', is missing: nothing can be said about this run")
     spec = start["spec"]
@@ -87,7 +87,7 @@ def summarise(records: list[dict]) -> dict:
     best = max(evaluations, key=lambda r: sign * r["metrics"][metric], default=None)
     table = evaluation_table(records, best)
     end = next(iter(reversed(of_kind(records, "end"))), None)
-    clocks = [r["clock"] for r in records if "clock" in r]
+    clocks = [r["clock"] for r in records if r["kind"] in ("eval", "end")]
     peaks = [r["peak_memory_mb"] for r in of_kind(records, "train")]
     final = table[-1] if table else None
     best_row = next((row for row in table if row["best"]), None)

@@ -1,11 +1,27 @@
-"""What a person sees while a run goes on: the banner at its start, a line per evaluation, the last screen."""
+"""Between a run and the person at its terminal: what is shown (the banner, a line per evaluation, the last screen), and
+the signals that stop it."""
 
+import os
+import signal
 import sys
 from dataclasses import asdict
+from typing import TextIO
+
+from tqdm import tqdm
 
 from experiments.report import amount, clock_line, duration, number
 from experiments.run import Run
 from inputs import one_line
+
+
+def say(text: str = "", stream: TextIO | None = None) -> None:
+    """Print, past a progress bar if there is one. A reader that has gone (`train.py | head`) does not stop training."""
+    stream = stream or sys.stdout
+    try:
+        tqdm.write(text, file=stream)
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
 def banner(run: Run, tables: list[list[dict]], remark: str | None) -> None:
@@ -13,33 +29,30 @@ def banner(run: Run, tables: list[list[dict]], remark: str | None) -> None:
     spec, config, pretrained = run.spec, run.model.encoder.config, run.pretrained
     total = sum(parameter.numel() for parameter in run.model.parameters())
     counts = run.task.counts
-    print(f"{spec.name}: {spec.model.task}, seed {spec.seed}")
-    print(
+    say(f"{spec.name}: {spec.model.task}, seed {spec.seed}")
+    say(
         f"  model    {pretrained.name}: {config.num_layers} layers, {config.hidden_size} wide, "
         f"{amount(total)} parameters with its head"
     )
     if pretrained.unused:
-        print(f"           not used from the checkpoint: {', '.join(pretrained.unused)}")
+        say(f"           not used from the checkpoint: {', '.join(pretrained.unused)}")
     for split in ("train", "dev"):
         c = counts[split]
         notes = [f"{c[key]} {text}" for key, text in NOTES.items() if c[key]]
-        print("; ".join([f"  {split:8} {c['questions']:,} questions in {c['windows']:,} windows", *notes]))
+        say("; ".join([f"  {split:8} {c['questions']:,} questions in {c['windows']:,} windows", *notes]))
     for misplaced in run.task.misplaced[:3]:
-        print(f"           left out, for example: {one_line(misplaced)}")
-    print(f"  machine  {run.device}, {run.precision.name} ({run.precision.reason})")
+        say(f"           left out, for example: {one_line(misplaced)}")
+    say(f"  machine  {run.device}, {run.precision.name} ({run.precision.reason})")
     for index, (phase, rows) in enumerate(zip(spec.phases, tables, strict=True)):
         trained = sum(row["parameters"] for row in rows)
-        print(
+        say(
             f"  phase    {phase.name}: {phase.epochs:g} epochs, {run.phase_steps(index)} steps, "
             f"trains {amount(trained)} parameters ({100 * trained / total:.2f} %)"
         )
-        print(
-            "           " + ", ".join(f"{row['part']} {amount(row['parameters'])} at {row['lr']:.2g}" for row in rows)
-        )
-    print(f"  folder   {run.folder}")
+        say("           " + ", ".join(f"{row['part']} {amount(row['parameters'])} at {row['lr']:.2g}" for row in rows))
+    say(f"  folder   {run.folder}")
     if remark:
-        print(f"  {remark}")
-    sys.stdout.flush()
+        say(f"  {remark}")
 
 
 NOTES = {
@@ -58,11 +71,30 @@ def metrics_line(metrics: dict[str, float]) -> str:
 def ending(run: Run, reason: str) -> None:
     """One screen: how it ended, the best evaluation and where it is, what to type next."""
     progress, clock = run.progress, run.progress.clock
-    print(f"{run.spec.name}: {reason} after {progress.step} steps, {run.epoch:.2f} epochs, {duration(run.log.seconds)}")
-    print("  time     " + clock_line(asdict(clock)))
+    say(f"{run.spec.name}: {reason} after {progress.step} steps, {run.epoch:.2f} epochs, {duration(run.log.seconds)}")
+    say("  time     " + clock_line(asdict(clock)))
     if progress.best:
         best = progress.best
-        print(f"  best     {metrics_line(best.metrics)}  (step {best.step}, epoch {best.epoch:.2f})")
-        print(f"           in {run.folder / 'best'}")
-    print(f"  next     python eval.py summary {run.folder}")
-    sys.stdout.flush()
+        say(f"  best     {metrics_line(best.metrics)}  (step {best.step}, epoch {best.epoch:.2f})")
+        say(f"           in {run.folder / 'best'}")
+    say(f"  next     python eval.py summary {run.folder}")
+
+
+class Signals:
+    """While active, the first SIGINT or SIGTERM is noted in `caught`; a second one does what it always did."""
+
+    def __enter__(self) -> "Signals":
+        self.caught: int | None = None
+        # One that is ignored, as by `nohup` or for a job in the background of a script, stays ignored.
+        numbers = [n for n in (signal.SIGINT, signal.SIGTERM) if signal.getsignal(n) is not signal.SIG_IGN]
+        self._before = {number: signal.signal(number, self._note) for number in numbers}
+        return self
+
+    def _note(self, number: int, frame) -> None:
+        self.caught = number
+        for each, handler in self._before.items():
+            signal.signal(each, handler)
+
+    def __exit__(self, *exception) -> None:
+        for each, handler in self._before.items():
+            signal.signal(each, handler)

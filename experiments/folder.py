@@ -9,70 +9,52 @@ runs/.<name>.lock            while a process works on the run
 
 import contextlib
 import fcntl
-import json
 import os
-import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 
 from experiments import machine, runlog
-from experiments.assemble import load_trained, save_trained
-from experiments.parse import build
-from experiments.run import Progress, Run
-from experiments.spec import Spec
-from inputs import InputError, read_json, shown
-from model.checkpoint import (
-    recover,
-    restore_training,
-    sha256_of,
-    surviving,
-    training_tensors,
-    write_json,
-    write_tensors,
-    write_whole,
+from experiments.assemble import load_trained
+from experiments.checkpoints import (
+    CHECKPOINT_FORMAT,
+    STATE,
+    TRAINING,
+    best_is_saved,
+    differences,
+    identity,
+    read_checkpoint,
+    save,
+    save_best,
+    validate,
 )
-
-CHECKPOINT_FORMAT = 2  # raised whenever a checkpoint of before could not be continued to the same numbers
-STATE, TRAINING = "checkpoint.json", "training.safetensors"
-
-
-@dataclass(frozen=True)
-class Checkpoint:
-    """checkpoint.json: what a checkpoint holds beside tensors."""
-
-    format: int
-    identity: dict  # see `identity`
-    sha256: dict[str, str]  # of each file beside it
-    metrics_bytes: int  # how much of metrics.jsonl it goes with
-    seconds: float  # how long the run had taken
-    recorded_at: float
-    scaler: dict  # of torch.amp.GradScaler; empty where it is not in use
-    progress: Progress
-
+from experiments.run import Run
+from inputs import InputError
+from model.checkpoint import recover, restore_training, surviving, write_json, write_whole
 
 # ---- one process at a time -------------------------------------------------------------------------------------------
-
-
-def _lock(folder: Path) -> Path:
-    return folder.parent / f".{folder.name}.lock"
 
 
 @contextlib.contextmanager
 def claim(folder: Path) -> Iterator[None]:
     """Hold the run folder against other processes. The system lets go of it however this one ends. Raises InputError
     where another holds it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    path = _lock(folder)
+    real = Path(os.path.realpath(folder))  # by whatever name it is reached
+    real.parent.mkdir(parents=True, exist_ok=True)
+    path = real.with_name(f".{real.name}.lock")
     with path.open("a") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            # Its last holder removes the file; one that was opened just before that is no longer the lock.
-            held = path.exists() and os.path.samestat(os.fstat(file.fileno()), path.stat())
+            held = True
         except BlockingIOError:
             held = False
         except OSError:
             held = True  # a file system without locks: go on without
+        try:
+            # Its last holder removes the file; one that was opened just before that is no longer the lock.
+            held = held and os.path.samestat(os.fstat(file.fileno()), path.stat())
+        except FileNotFoundError:
+            held = False
         if not held:
             raise InputError(f"{folder}: another process is working on this run; stop it first")
         try:
@@ -84,20 +66,19 @@ def claim(folder: Path) -> Iterator[None]:
 # ---- create, or continue ---------------------------------------------------------------------------------------------
 
 
-def check_folder(folder: Path, resume: bool, overwrite: bool) -> None:
-    """Raise InputError where the run folder cannot be used as asked. Called before anything slow; writes nothing."""
+def check_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
+    """Whether there is a run to continue. Raises InputError where the folder cannot be used as asked. Reads only."""
     for place in (folder, folder.parent):
-        if place.exists() and not place.is_dir():
+        if (place.exists() or place.is_symlink()) and not place.is_dir():
             raise InputError(f"{place}: is a file; choose another name with --set name=..., or another --runs")
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    if not (folder / "spec.json").is_file():
+    there = surviving(folder)
+    if there is None or not any(there.iterdir()):
+        return False
+    if not (there / "spec.json").is_file():
         raise InputError(f"{folder}: is not empty and not a run folder; choose another name with --set name=...")
     if not resume and not overwrite:
         raise InputError(f"{folder}: already holds a run; continue it with --resume, or replace it with --overwrite")
-    if _lock(folder).exists():
-        with claim(folder):
-            pass
+    return resume
 
 
 def open_folder(run: Run, resume: bool, overwrite: bool, anyway: bool = False) -> str | None:
@@ -107,10 +88,10 @@ def open_folder(run: Run, resume: bool, overwrite: bool, anyway: bool = False) -
     Raises InputError, and leaves everything as it was, for what `check_folder` names and for what cannot be continued.
     anyway: continue also where the checkpoint is of another experiment, as far as its tensors fit.
     """
-    if not resume or not run.folder.is_dir() or not any(run.folder.iterdir()):
-        _begin(run)
-        return "nothing to resume: started from the beginning" if resume else None
-    return _continue(run, anyway)
+    if check_folder(run.folder, resume, overwrite):  # again: much may have happened since set_up began
+        return _continue(run, anyway)
+    _begin(run)
+    return "nothing to resume: started from the beginning" if resume else None
 
 
 def _begin(run: Run) -> None:
@@ -120,161 +101,64 @@ def _begin(run: Run) -> None:
     def fill(folder: Path) -> None:
         write_json(folder / "spec.json", asdict(run.spec))
         run.log = runlog.RunLog(folder)
-        run.record(
-            "run",
-            spec=asdict(run.spec),
-            seed=run.spec.seed,
-            **machine.git_state(Path(__file__).parent),
-            **machine.describe(run.device),
-            precision=run.precision.name,
-            precision_reason=run.precision.reason,
-            data={"fingerprints": run.task.fingerprints, **run.task.counts},
-            pretrained={"name": run.pretrained.name, "sha256": run.pretrained.sha256, "unused": run.pretrained.unused},
-            parameters=sum(parameter.numel() for parameter in run.model.parameters()),
-            steps_planned=len(run.order),
-        )
-        _save(run, folder / "last", training=True)
+        _record_run(run)
+        save(run, folder / "last", training=True)
 
-    write_whole(run.folder.resolve(), fill)  # resolved: the folder itself may be a link to a larger disk
+    write_whole(run.folder, fill)
+
+
+def _record_run(run: Run) -> None:
+    """The `run` record: which experiment, with what, on what."""
+    run.record(
+        "run",
+        spec=asdict(run.spec),
+        seed=run.spec.seed,
+        **machine.git_state(Path(__file__).parent),
+        **machine.describe(run.device),
+        precision=run.precision.name,
+        precision_reason=run.precision.reason,
+        data={"fingerprints": run.task.fingerprints, **run.task.counts},
+        pretrained={"name": run.pretrained.name, "sha256": run.pretrained.sha256, "unused": run.pretrained.unused},
+        parameters=sum(parameter.numel() for parameter in run.model.parameters()),
+        steps_planned=len(run.order),
+    )
 
 
 def _continue(run: Run, anyway: bool) -> str:
     """Put the run where its checkpoint was; what metrics.jsonl says beyond that is cut off and will be written anew."""
-    folder, last, best = run.folder, surviving(run.folder / "last"), surviving(run.folder / "best")
+    folder = surviving(run.folder)
+    last, diary = surviving(folder / "last"), folder / runlog.FILE
     if last is None:
         raise InputError(f"{folder}: cannot be resumed, it has no checkpoint (last/); --overwrite starts over")
     state = read_checkpoint(last)
-    changed = differences({"format": CHECKPOINT_FORMAT, **identity(run)}, {"format": state.format, **state.identity})
+    now = {"format": CHECKPOINT_FORMAT, **identity(run)}
+    changed = differences(now, {"format": state.format, **state.identity})
     if changed and not anyway:
         raise InputError(
             f"{last}: belongs to another experiment: {'; '.join(changed)}. Undo that, or continue with --resume-anyway"
         )
-    progress, diary = state.progress, folder / runlog.FILE
-    if not (0 <= progress.position <= len(run.order) and -1 <= progress.phase < len(run.spec.phases)):
-        raise InputError(f"{last / STATE}: says step {progress.position} of {len(run.order)}; it is of another run")
-    metric = run.spec.eval.metric
-    if progress.best is not None and progress.best.metrics.get(metric) is None:
-        raise InputError(f"{last / STATE}: its best evaluation has no metric {metric!r}; it is of another run")
-    if progress.best is not None and best is None:
-        raise InputError(f"{folder / 'best'}: is missing; restore it, or start over with --overwrite")
-    extra, torn = runlog.beyond(diary, state.metrics_bytes)
-
-    run.progress = progress
+    validate(run, state, last / STATE)
+    best_is_there = best_is_saved(folder, state)
+    extra, torn = runlog.beyond(diary, state.metrics_bytes, state.metrics_sha256)
+    run.progress = state.progress
     load_trained(last, run.model, run.pretrained, run.trained())
     restore_training(last / TRAINING, run.optimizer, {p: name for name, p in run.model.named_parameters()})
     if state.scaler.keys() == run.scaler.state_dict().keys():
         run.scaler.load_state_dict(state.scaler)
+
     # All of it was readable: from here on, something is written.
-    recover(folder / "last")
-    recover(folder / "best")
-    run.log = runlog.RunLog(folder, offset=state.metrics_bytes, seconds=state.seconds)
+    for place in (run.folder, run.folder / "last", run.folder / "best"):
+        recover(place)
+    run.log = runlog.RunLog(run.folder, offset=state.metrics_bytes, seconds=state.seconds)
     run.recorded_at = state.recorded_at
-    run.saved_at = (progress.position, run.log.seconds)
+    run.saved_at = (run.progress.position, run.progress.step, run.log.seconds)
     cut = f"; {extra} later record(s) cut off, to be written again" if extra else ""
-    message = f"at step {progress.step}, epoch {run.epoch:.2f}{cut}{'; a torn last line removed' if torn else ''}"
+    message = f"at step {run.progress.step}, epoch {run.epoch:.2f}{cut}{'; a torn last line removed' if torn else ''}"
     run.record("event", event="resumed", message=message, **machine.git_state(Path(__file__).parent))
     if changed:
         run.record("event", event="resumed anyway", message="; ".join(changed))
+        _record_run(run)
+        write_json(run.folder / "spec.json", asdict(run.spec))
+    if not best_is_there:
+        save_best(run)
     return f"resumed {message}"
-
-
-def as_json(spec: Spec) -> dict:
-    """The spec as its spec.json reads back: lists for tuples."""
-    return json.loads(json.dumps(asdict(spec)))
-
-
-def identity(run: Run) -> dict:
-    """What must be the same for a checkpoint to be continued to the same numbers."""
-    spec = as_json(run.spec)
-    for key in ("checkpoint_seconds", "checkpoint_steps", "device"):  # of the device, what "auto" came to counts
-        del spec["runtime"][key]
-    return {
-        "spec": spec,
-        "device": run.device.type,
-        "precision": run.precision.name,
-        "pretrained": run.pretrained.sha256,
-        "data": run.task.fingerprints,
-    }
-
-
-def differences(now: dict, then: dict, path: str = "") -> list[str]:
-    """The dotted keys in which two nested objects differ, with both values."""
-    found = []
-    for key in sorted(now.keys() | then.keys()):
-        a, b = now.get(key), then.get(key)
-        if isinstance(a, list) and isinstance(b, list):
-            a, b = ({str(i): item for i, item in enumerate(items)} for items in (a, b))
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{path}{key}.")
-        elif a != b:
-            found.append(f"{path}{key} is {shown(a)}, was {shown(b)}")
-    return found
-
-
-# ---- checkpoints -----------------------------------------------------------------------------------------------------
-
-
-def read_checkpoint(folder: Path) -> Checkpoint:
-    """checkpoint.json of a checkpoint whose files are, bit for bit, those that were saved. Raises InputError otherwise:
-    a copy that broke off, a file of another checkpoint, a disk that forgets."""
-    path = folder / STATE
-    raw = read_json(path)
-    try:
-        state = build(Checkpoint, raw)
-    except InputError as error:
-        if raw.get("format") == CHECKPOINT_FORMAT:
-            why = str(error)
-        else:
-            why = f"it has format {shown(raw.get('format'))}, this code {CHECKPOINT_FORMAT}"
-        raise InputError(f"{path}: cannot be used ({why}); restore it, or start over with --overwrite") from None
-    for name, digest in state.sha256.items():
-        if Path(name).name != name:
-            raise InputError(f"{path}: {name!r} is not the name of a file beside it")
-        if sha256_of(folder / name) != digest:
-            raise InputError(f"{folder / name}: is not what was saved (sha256 differs); restore it, or start over")
-    return state
-
-
-def _save(run: Run, target: Path, training: bool) -> None:
-    """Write a checkpoint: what was trained and where the run is, and, with `training`, the rest of what it takes to
-    continue bit for bit."""
-    started = time.perf_counter()
-
-    def fill(folder: Path) -> None:
-        save_trained(folder, run.model, run.pretrained, run.trained())
-        if training:
-            names = {parameter: name for name, parameter in run.model.named_parameters()}
-            write_tensors(folder / TRAINING, training_tensors(run.optimizer, names))
-        state = Checkpoint(
-            format=CHECKPOINT_FORMAT,
-            identity=identity(run),
-            sha256={file.name: sha256_of(file) for file in sorted(folder.iterdir())},
-            metrics_bytes=run.log.offset,
-            seconds=run.log.seconds,
-            recorded_at=run.recorded_at,
-            scaler=run.scaler.state_dict(),
-            progress=run.progress,
-        )
-        write_json(folder / STATE, asdict(state))
-
-    write_whole(target, fill)
-    run.progress.clock.checkpoint += time.perf_counter() - started
-
-
-def save_last(run: Run) -> None:
-    """Write last/, to resume from."""
-    _save(run, run.folder / "last", training=True)
-    run.saved_at = (run.progress.position, run.log.seconds)
-
-
-def save_best(run: Run) -> None:
-    """Write best/, to use."""
-    _save(run, run.folder / "best", training=False)
-
-
-def checkpoint_due(run: Run) -> bool:
-    """Whether the spec's number of steps or seconds has passed since the last checkpoint."""
-    runtime, (position, seconds) = run.spec.runtime, run.saved_at
-    if runtime.checkpoint_steps is not None and run.progress.position - position >= runtime.checkpoint_steps:
-        return True
-    return runtime.checkpoint_seconds is not None and run.log.seconds - seconds >= runtime.checkpoint_seconds

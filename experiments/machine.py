@@ -20,6 +20,8 @@ def choose_device(name: str) -> torch.device:
         if torch.cuda.is_available():
             return torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise InputError(f"runtime.device: {name!r} is not one of auto, cpu, cuda, cuda:N, mps")
     try:
         device = torch.device(name)
         torch.empty(1, device=device)

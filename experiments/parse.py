@@ -36,13 +36,16 @@ def override(raw: dict, assignment: str) -> None:
     if not equals or not path:
         raise InputError(f"--set {assignment}: expected key=value, for example --set optim.lr=3e-4")
     try:
+        assignment.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"--set {assignment}: is not UTF-8") from None
+    try:
         value = parse_json(text)
     except ValueError:
         value = text
     *parents, last = path.split(".")
     node = raw
     for depth, key in enumerate(parents):
-        here = ".".join(parents[: depth + 1])
         if isinstance(node, list):
             node = node[_index(node, key, assignment)]
         else:
@@ -50,6 +53,7 @@ def override(raw: dict, assignment: str) -> None:
                 node[key] = {}
             node = node[key]
         if not isinstance(node, dict | list):
+            here = ".".join(parents[: depth + 1])
             raise InputError(f"--set {assignment}: {here} is {shown(node)}, which has no fields")
     if isinstance(node, list):
         node[_index(node, last, assignment)] = value

@@ -55,6 +55,7 @@ class Progress:
     position: int = 0  # places of the data order done, skipped ones included
     step: int = 0  # optimizer steps taken
     phase: int = -1  # index into spec.phases; -1: not begun
+    furthest: int = -1  # the highest such index so far: what has trained is saved, also if an earlier phase is entered
     phase_step: int = 0  # optimizer steps when the phase began
     best: Best | None = None
     since_best: int = 0  # evaluations since the best
@@ -83,7 +84,7 @@ class Run:
     scaler: torch.amp.GradScaler
     progress: Progress = field(default_factory=Progress)
     log: runlog.RunLog | None = None  # open once the folder is
-    saved_at: tuple[int, float] = (0, 0.0)  # position and seconds of the last checkpoint
+    saved_at: tuple[int, int, float] = (0, 0, 0.0)  # position, step and seconds of the last checkpoint
     recorded_at: float = 0.0  # progress.clock.train at the last train record
 
     @property
@@ -102,5 +103,5 @@ class Run:
         return self.log.write(kind, self.progress.step, self.epoch, **fields)
 
     def trained(self) -> set[str]:
-        """Names of the parameters that have trained in this phase or an earlier one."""
-        return trained_names(self.model, self.spec.phases[: self.progress.phase + 1])
+        """Names of the parameters that have trained so far."""
+        return trained_names(self.model, self.spec.phases[: self.progress.furthest + 1])

@@ -6,6 +6,7 @@ finite becomes null.
 """
 
 import dataclasses
+import hashlib
 import json
 import math
 import os
@@ -34,12 +35,14 @@ def json_safe(value):
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
-def beyond(path: Path, size: int) -> tuple[int, bool]:
+def beyond(path: Path, size: int, sha256: str) -> tuple[int, bool]:
     """How many whole records metrics.jsonl has after its first `size` bytes, and whether its last line is torn.
-    Raises InputError where it is shorter than that."""
+    Raises InputError where those bytes are not there or not what was written."""
     data = read_bytes(path)
-    if not 0 <= size <= len(data):
+    if not 0 < size <= len(data):
         raise InputError(f"{path}: is shorter than the {size} bytes that the checkpoint goes with; restore it")
+    if hashlib.sha256(data[:size]).hexdigest() != sha256:
+        raise InputError(f"{path}: has been edited before its byte {size}, up to which the run wrote it; restore it")
     return data.count(b"\n", size), not data.endswith(b"\n")
 
 
@@ -48,7 +51,9 @@ class RunLog:
 
     def __init__(self, folder: Path, offset: int = 0, seconds: float = 0.0):
         """offset: bytes to keep of an existing file (0 starts anew); seconds: how long the run had taken by then."""
-        self._file = (folder / FILE).open("r+b" if offset else "wb", buffering=0)
+        self._path = folder / FILE
+        self._file = self._path.open("r+b" if offset else "w+b", buffering=0)
+        self._digest = hashlib.sha256(self._file.read(offset))
         self._file.truncate(offset)
         self._file.seek(offset)
         self._started = time.monotonic() - seconds
@@ -63,6 +68,11 @@ class RunLog:
         os.fsync(self._file.fileno())
         return self._file.tell()
 
+    @property
+    def sha256(self) -> str:
+        """Of what has been written so far."""
+        return self._digest.hexdigest()
+
     def write(self, kind: str, step: int, epoch: float, **fields) -> dict:
         record = {
             "kind": kind,
@@ -72,9 +82,14 @@ class RunLog:
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
             **json_safe(fields),
         }
-        line = memoryview((json.dumps(record, allow_nan=False) + "\n").encode())
-        while line:  # a disk that fills up takes the part that still fits, and only the next write is an error
-            line = line[self._file.write(line) :]
+        line = (json.dumps(record, allow_nan=False) + "\n").encode()
+        rest = memoryview(line)
+        try:
+            while rest:  # a disk that fills up takes the part that still fits, and only the next write is an error
+                rest = rest[self._file.write(rest) :]
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
+        self._digest.update(line)
         return record
 
     def close(self) -> None:
@@ -99,6 +114,15 @@ def _is_whole(value) -> bool:
 def _is_clock(value) -> bool:
     return isinstance(value, dict) and all(
         _is_number(value.get(key)) for key in ("train", "data", "eval", "checkpoint")
+    )
+
+
+def _is_metrics(value) -> bool:
+    columns = {"step", "epoch", "phase", "seconds", "train_loss", "best"}  # beside which tables show them
+    return (
+        isinstance(value, dict)
+        and all(number is None or _is_number(number) for number in value.values())
+        and not columns & value.keys()
     )
 
 
@@ -133,11 +157,11 @@ FIELDS = {
     },
     "eval": {
         "phase": _is_text,
-        "metrics": lambda value: isinstance(value, dict) and all(v is None or _is_number(v) for v in value.values()),
+        "metrics": _is_metrics,
         "clock": _is_clock,
     },
     "event": {"event": _is_text},
-    "end": {"reason": _is_text, "clock": _is_clock},
+    "end": {"reason": _is_text, "clock": _is_clock, "best_bytes": lambda value: value is None or _is_whole(value)},
 }
 
 

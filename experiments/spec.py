@@ -33,7 +33,7 @@ class ModelSpec:
 @dataclass(frozen=True)
 class LoraSpec:
     rank: int = setting(8, "rank of the update", low=1)
-    alpha: float = setting(16.0, "the update is scaled by alpha / rank", above=0)
+    alpha: float = setting(16.0, "the update is scaled by alpha / rank", above=0, high=1e6)
     dropout: float = setting(0.0, "on the adapters' input", low=0, high=0.9)
     targets: tuple[str, ...] = setting(
         ("query", "value"), "which linear layers: names (query, key, value, attention.output, up, down) or globs"
@@ -72,7 +72,7 @@ class PhaseSpec:
         "what trains: head, lora, embeddings, layers, layers.4, layers.4-5, all, or a glob over parameter names",
     )
     lr: dict[str, float] = setting(
-        dict, "{name of `train`: its learning rate}; what is not listed uses optim.lr", above=0
+        dict, "{name of `train`: its learning rate}; what is not listed uses optim.lr", above=0, high=1000
     )
     schedule: str = setting("linear", "of the learning rate within the phase", choices=("constant", "linear", "cosine"))
     warmup_ratio: float = setting(0.06, "share of the phase's steps that the rate climbs from 0", low=0, high=1)
@@ -88,8 +88,8 @@ class PhaseSpec:
 @dataclass(frozen=True)
 class OptimSpec:
     name: str = setting("adamw", "the optimizer", choices=("adamw", "adam", "sgd", "rmsprop"))
-    lr: float = setting(1e-3, "peak learning rate of whatever a phase gives no rate of its own", above=0)
-    weight_decay: float = setting(0.01, "not on biases, LayerNorm and other vectors", low=0)
+    lr: float = setting(1e-3, "peak learning rate of whatever a phase gives no rate of its own", above=0, high=1000)
+    weight_decay: float = setting(0.01, "not on biases, LayerNorm and other vectors", low=0, high=100)
     beta1: float = setting(0.9, "adam(w): decay of the mean of gradients", low=0, high=0.9999)
     beta2: float = setting(0.999, "adam(w), rmsprop: decay of the mean of squared gradients", low=0, high=0.999999)
     eps: float = setting(1e-8, "adam(w), rmsprop: added to the denominator", above=0)
@@ -153,8 +153,12 @@ class Spec:
 
 # ---- combinations ----------------------------------------------------------------------------------------------------
 
-LAYER_RANGE = re.compile(r"layers\.(\d{1,3})(?:-(\d{1,3}))?")
-MOST_EPOCHS, MOST_GENERATED = 1000, 200_000  # a slip of the keyboard beyond these would only seem to hang
+LAYER_RANGE = re.compile(r"layers\.(\d{1,2})(?:-(\d{1,2}))?")
+MOST_PHASES, MOST_EPOCHS, MOST_GENERATED = (
+    100,
+    1000,
+    200_000,
+)  # a slip of the keyboard beyond these would only seem to hang
 
 
 def expand_gradual(phases: tuple[PhaseSpec, ...]) -> tuple[PhaseSpec, ...]:
@@ -192,10 +196,10 @@ def expand_gradual(phases: tuple[PhaseSpec, ...]) -> tuple[PhaseSpec, ...]:
 
 def check(spec: Spec) -> None:
     """Raise InputError for settings that are fine alone and impossible together."""
-    if not re.fullmatch(r"[\w.+-]{1,100}", spec.name) or spec.name.startswith("."):
+    if not re.fullmatch(r"[\w.+-]+", spec.name) or spec.name.startswith(".") or len(spec.name.encode()) > 100:
         raise InputError(
             f"name: {shown(spec.name)} cannot be a run folder's name; "
-            "choose one of up to 100 letters, digits, . _ + - with --set name=..."
+            "choose one of up to 100 bytes, of letters, digits, . _ + -, with --set name=..."
         )
     if not spec.phases:
         raise InputError("phases: at least one is needed")
@@ -249,6 +253,8 @@ def read_spec(path: Path, assignments: list[str] | None = None) -> Spec:
         override(raw, assignment)
     try:
         spec = build(Spec, raw)
+        if len(spec.phases) > MOST_PHASES:
+            raise InputError(f"phases: {len(spec.phases):,} of them; at most {MOST_PHASES}")
         spec = dataclasses.replace(spec, phases=expand_gradual(spec.phases))
         check(spec)
     except InputError as error:

@@ -7,7 +7,7 @@ import torch
 from tokenizers import Tokenizer
 
 from experiments.assemble import build_model, load_trained
-from experiments.folder import Checkpoint, read_checkpoint
+from experiments.checkpoints import Checkpoint, read_checkpoint
 from experiments.machine import Precision, choose_device, choose_precision
 from experiments.schedule import trained_names
 from experiments.spec import Spec, read_spec
@@ -49,7 +49,7 @@ def load_run(folder: Path, device: str = "auto") -> Trained:
         raise InputError(
             f"{folder}: {spec.model.pretrained} is not what it was trained from (other weights or tokenizer)"
         )
-    until = checkpoint.progress.phase + 1
+    until = checkpoint.progress.furthest + 1
     load_trained(best, model, pretrained, trained_names(model, spec.phases[:until]))
     place = choose_device(device)
     model.to(place).eval()

@@ -5,9 +5,11 @@ Writing `last/`: everything goes to `.last.new/` first and is forced to disk; th
 instant between the two renames, `.last.old/` is: `surviving` finds it, `recover` gives it back its name.
 """
 
+import errno
 import hashlib
 import json
 import os
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -32,13 +34,15 @@ def _sync(path: Path) -> None:
 
 
 def _beside(target: Path, which: str) -> Path:
-    return target.with_name(f".{target.name}.{which}")
+    """A hidden neighbour. The target may be a link to another disk: its neighbours are there."""
+    real = Path(os.path.realpath(target))
+    return real.with_name(f".{real.name}.{which}")
 
 
 def write_whole(target: Path, fill: Callable[[Path], None]) -> None:
     """Replace the folder `target` by what `fill(folder)` writes, atomically. If `fill` raises, `target` stays."""
     new, old = _beside(target, "new"), _beside(target, "old")
-    target.parent.mkdir(parents=True, exist_ok=True)
+    new.parent.mkdir(parents=True, exist_ok=True)
     recover(target)
     new.mkdir()
     try:
@@ -49,10 +53,11 @@ def write_whole(target: Path, fill: Callable[[Path], None]) -> None:
     except BaseException:
         shutil.rmtree(new, ignore_errors=True)
         raise
-    if target.exists():
-        target.rename(old)
-    new.rename(target)
-    _sync(target.parent)
+    real = Path(os.path.realpath(target))
+    if real.exists():
+        real.rename(old)
+    new.rename(real)
+    _sync(real.parent)
     shutil.rmtree(old, ignore_errors=True)
 
 
@@ -66,7 +71,7 @@ def recover(target: Path) -> None:
     """Put `surviving(target)` in its place, and remove what a process that died has left beside it."""
     survivor = surviving(target)
     if survivor and survivor != target:
-        survivor.rename(target)
+        survivor.rename(os.path.realpath(target))
     for which in ("new", "old"):
         shutil.rmtree(_beside(target, which), ignore_errors=True)
 
@@ -87,8 +92,9 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
     """A safetensors file. Raises OSError where it cannot be written (a full disk, for one)."""
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
-    except SafetensorError as error:
-        raise OSError(f"{path}: {error}") from None
+    except SafetensorError as error:  # "... I/O error: No space left on device (os error 28)"
+        number = re.search(r"\(os error (\d+)\)", str(error))
+        raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from None
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

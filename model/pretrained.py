@@ -166,7 +166,7 @@ class Pretrained:
     folder: Path
     family: str  # "bert" or "distilbert": which table of names applies
     unused: tuple[str, ...]  # tensors of the checkpoint that the encoder has no use for
-    sha256: str  # over the files of weights and tokenizer
+    sha256: str  # over the files that the encoder and the tokenizer are made from
 
     def hugging_face_name(self, module_path: str) -> str:
         return hugging_face_name(module_path, self.family)
@@ -212,7 +212,8 @@ def load_encoder(name: str, **overrides) -> tuple[BertEncoder, Pretrained]:
             shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
             raise InputError(f"{folder}: {len(names)} {what} tensor(s) for a {family} encoder: {shown}")
     encoder.load_state_dict(state, assign=True)
-    files += [folder / name for name in ("tokenizer.json", "vocab.txt") if (folder / name).is_file()]
+    beside = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
+    files += [folder / name for name in beside if (folder / name).is_file()]
     digest = hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()
     return encoder, Pretrained(name, folder, family, tuple(sorted(unused)), digest)
 
@@ -222,9 +223,13 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
     (Published tokenizer.json files carry a truncation of their own; all-MiniLM-L6-v2 cuts at 128 tokens.)
     """
+    file = folder / "tokenizer.json"
     try:
-        if (folder / "tokenizer.json").is_file():
-            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        if file.is_file():
+            model = read_json(file).get("model")  # what is not WordPiece would need other special tokens, too
+            if not isinstance(model, dict) or model.get("type", "WordPiece") != "WordPiece":
+                raise InputError(f"{file}: is not a WordPiece tokenizer, as BERT's are")
+            tokenizer = Tokenizer.from_file(str(file))
         elif (folder / "vocab.txt").is_file():
             settings = folder / "tokenizer_config.json"
             lowercase = read_json(settings).get("do_lower_case", True) if settings.is_file() else True

@@ -18,8 +18,8 @@ import time
 from pathlib import Path
 
 import train
-from experiments import folder as folder_module
-from experiments.folder import Checkpoint, read_checkpoint
+from experiments import checkpoints, folder
+from experiments.checkpoints import Checkpoint, read_checkpoint
 from experiments.runlog import FILE
 from model.checkpoint import surviving
 from tests.tiny import ROOT, TIMING, assert_same_run
@@ -60,7 +60,7 @@ def records(diary: bytes) -> list[dict]:
 def uninterrupted(arguments: list[str], runs: Path) -> dict[int, tuple[dict, list[dict]]]:
     """Train runs/whole in this process. Returns {position: (checkpoint, records up to it)} of each checkpoint."""
     seen = {}
-    save = folder_module._save
+    save = checkpoints.save
 
     def noting(run, target, training):
         save(run, target, training)
@@ -69,11 +69,11 @@ def uninterrupted(arguments: list[str], runs: Path) -> dict[int, tuple[dict, lis
             diary = (target.parent / FILE).read_bytes()[: state.metrics_bytes]
             seen[state.progress.position] = (content(state), records(diary))
 
-    folder_module._save = noting
+    checkpoints.save = folder.save = noting
     try:
         assert train.main([*arguments, "--runs", str(runs), "--set", "name=whole"]) == 0
     finally:
-        folder_module._save = save
+        checkpoints.save = folder.save = save
     return seen
 
 

@@ -13,6 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import train
+from experiments import checkpoints
 from experiments import folder as folder_module
 from experiments.folder import claim
 from experiments.runlog import read_records
@@ -103,7 +104,7 @@ def test_a_run_folder_is_there_as_a_whole_or_not_at_all(experiment, tmp_path, mo
     """Killed while it is made: there is no run. Killed while it replaces another: the other one is still there."""
     path, folder = experiment(), tmp_path / "runs" / "tiny"
     with monkeypatch.context() as patch:
-        patch.setattr(folder_module, "save_trained", lambda *a: (_ for _ in ()).throw(SystemError("killed")))
+        patch.setattr(checkpoints, "save_trained", lambda *a: (_ for _ in ()).throw(SystemError("killed")))
         with pytest.raises(SystemError):
             run_main(path, tmp_path)
         assert not folder.exists()
@@ -111,23 +112,38 @@ def test_a_run_folder_is_there_as_a_whole_or_not_at_all(experiment, tmp_path, mo
     assert "nothing to resume: started from the beginning" in capsys.readouterr().out
     before = files_of(folder)
     with monkeypatch.context() as patch:
-        patch.setattr(folder_module, "save_trained", lambda *a: (_ for _ in ()).throw(SystemError("killed")))
+        patch.setattr(checkpoints, "save_trained", lambda *a: (_ for _ in ()).throw(SystemError("killed")))
         with pytest.raises(SystemError):
             run_main(path, tmp_path, "--overwrite")
     assert files_of(folder) == before
 
 
-def test_a_run_killed_before_its_first_evaluation_is_saved_resumes(experiment, tmp_path, monkeypatch):
-    """The best model is written before the checkpoint that knows of it: a death between the two must not matter."""
+@pytest.mark.parametrize("dies_in", ["save_last", "save_best"])
+def test_a_run_killed_around_its_first_evaluation_resumes(experiment, tmp_path, monkeypatch, dies_in):
+    """last/ is written first, and then best/ with the same model: a death between the two leaves it in last/ only."""
     path = experiment()
     run_main(path, tmp_path, "--set", "name=whole")
     with monkeypatch.context() as patch:
-        patch.setattr(train, "save_last", lambda *a: (_ for _ in ()).throw(SystemError("killed")))
+        patch.setattr(train, dies_in, lambda *a: (_ for _ in ()).throw(SystemError("killed")))
         with pytest.raises(SystemError):
             run_main(path, tmp_path)
-    assert (tmp_path / "runs" / "tiny" / "best").is_dir()
+    assert not (tmp_path / "runs" / "tiny" / "best").exists()
     assert run_main(path, tmp_path, "--resume") == 0
     assert_same_run(tmp_path / "runs" / "whole", tmp_path / "runs" / "tiny")
+
+
+def test_a_best_that_is_not_the_one_last_speaks_of_is_refused(experiment, tmp_path, capsys):
+    """As after a best evaluation that was saved, lost with its record, and would not come again."""
+    path, folder = experiment(), tmp_path / "runs" / "tiny"
+    run_main(path, tmp_path)
+    state = json.loads((folder / "best" / "checkpoint.json").read_text())
+    state["progress"]["best"]["step"] -= 1
+    (folder / "best" / "checkpoint.json").write_text(json.dumps(state))
+    last = json.loads((folder / "last" / "checkpoint.json").read_text())
+    last["progress"]["step"] -= 1
+    (folder / "last" / "checkpoint.json").write_text(json.dumps(last))
+    assert run_main(path, tmp_path, "--resume") == 2
+    assert "best: is not the best evaluation, of step" in capsys.readouterr().err
 
 
 def test_checkpoints_that_died_between_two_renames_come_back(experiment, tmp_path):
@@ -190,10 +206,11 @@ def test_other_weights_and_another_checkpoint_format_are_differences_too(experim
     tensors = load_file(weights)
     tensors["embeddings.word_embeddings.weight"][0, 0] += 1
     save_file(tensors, weights)
+    monkeypatch.setattr(checkpoints, "CHECKPOINT_FORMAT", 99)
     monkeypatch.setattr(folder_module, "CHECKPOINT_FORMAT", 99)
     assert run_main(path, tmp_path, "--resume") == 2
     message = capsys.readouterr().err
-    assert "format is 99, was 2" in message and "pretrained is '" in message
+    assert "format is 99, was 3" in message and "pretrained is '" in message
 
 
 def test_resuming_anyway_is_recorded(experiment, tmp_path):

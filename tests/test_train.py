@@ -260,7 +260,7 @@ def test_a_checkpoint_gives_back_the_trained_model_under_another_seed(experiment
     last = records_of(tmp_path / "runs" / "tiny", "eval")[-1]["metrics"]
     run = set_up(path, tmp_path, "seed=7", "amp=off")
     before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
-    run.progress.phase = 1
+    run.progress.furthest = 1
     load_trained(tmp_path / "runs" / "tiny" / "last", run.model, run.pretrained, run.trained())
     assert run.task.evaluate(run.model, run.device, run.precision) == pytest.approx(last, abs=1e-6)
     changed = {part_of(name) for name, p in run.model.named_parameters() if not torch.equal(before[name], p)}

@@ -58,7 +58,7 @@ def test_a_whole_number_is_a_number_but_not_the_other_way_round(tmp_path):
         ({"optim": {"lrr": 1}}, r"optim.lrr: unknown key; did you mean 'lr'\?"),
         ({"optim": {"lr": "fast"}}, r"optim.lr: expected a number, found 'fast'"),
         ({"optim": {"lr": True}}, r"optim.lr: expected a number, found True"),
-        ({"optim": {"lr": 0}}, r"optim.lr: 0.0 is out of range \(above 0\)"),
+        ({"optim": {"lr": 0}}, r"optim.lr: 0.0 is out of range \(above 0, at most 1,000\)"),
         ({"optim": {"lr": None}}, r"optim.lr: expected a number, found None"),
         ({"optim": {"lr": 10**400}}, r"optim.lr: expected a number"),
         ({"optim": {"name": "adan"}}, r"optim.name: 'adan' is not one of adamw, adam, sgd, rmsprop"),

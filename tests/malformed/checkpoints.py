@@ -99,8 +99,13 @@ def tokenizers() -> Iterator[Case]:
         ("a pickle", pickle.dumps([1])),
         ("a model of no known type", b'{"version": "1.0", "model": {"type": "Magic", "vocab": {}}}'),
     ):
-        yield Case("tokenizer", f"tokenizer.json: {name}", lambda p, c=content: put(p / TOKENIZER, c), unreadable)
+        yield Case(
+            "tokenizer", f"tokenizer.json: {name}", lambda p, c=content: put(p / TOKENIZER, c), "tokenizer.json: "
+        )
     for name, edit, answer in (
+        ("a BPE that makes the library panic", lambda raw: raw.update(model={
+            "type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": ["a b"], "continuing_subword_prefix": "####"}),
+         "is not a WordPiece tokenizer"),
         ("vocab is a number", lambda raw: raw["model"].update(vocab=7), unreadable),
         ("vocab ids are texts", lambda raw: raw["model"].update(vocab={"[CLS]": "0"}), unreadable),
         ("vocab ids are negative", lambda raw: raw["model"].update(vocab={"[CLS]": -1}), unreadable),

@@ -19,9 +19,9 @@ RESUME, SUMMARY = ("resume",), ("summary",)
 # ---- --resume --------------------------------------------------------------------------------------------------------
 
 BAD_STATE = [
-    ("format", 1, "format is 2, was 1"),
-    ("format", "two", "cannot be used (it has format 'two', this code 2)"),
-    ("format", None, "cannot be used (it has format None, this code 2)"),
+    ("format", 1, "format is 3, was 1"),
+    ("format", "two", "cannot be used (it has format 'two', this code 3)"),
+    ("format", None, "cannot be used (it has format None, this code 3)"),
     ("identity", [], "identity: expected an object, found []"),
     ("identity", {}, "belongs to another experiment"),
     ("identity.spec.seed", 7, "spec.seed is 0, was 7"),
@@ -36,6 +36,12 @@ BAD_STATE = [
     ("sha256", {"../../../exp.json": "0" * 64}, "'../../../exp.json' is not the name of a file beside it"),
     ("sha256", {"/etc/passwd": "0" * 64}, "'/etc/passwd' is not the name of a file beside it"),
     ("sha256", {"a\x00b": "0" * 64}, "a\\x00b"),
+    ("metrics_sha256", "0" * 64, "metrics.jsonl: has been edited"),
+    ("metrics_bytes", 0, "metrics.jsonl: is shorter than"),
+    ("metrics_bytes", 100, "metrics.jsonl: has been edited before its byte 100"),
+    ("identity.threads", 64, "threads is 1, was 64"),
+    ("progress.step", -5, "it is of another run"),
+    ("progress.phase_step", 10**9, "it is of another run"),
     ("metrics_bytes", -1, "metrics.jsonl: is shorter than"),
     ("metrics_bytes", 10**9, "metrics.jsonl: is shorter than the 1000000000 bytes"),
     ("metrics_bytes", 1.5, "metrics_bytes: expected a whole number"),
@@ -140,7 +146,7 @@ def folders() -> Iterator[Case]:
     for name, damage, answer, arguments in (
         ("no last/", lambda p: shutil.rmtree(p / last), "it has no checkpoint (last/)", RESUME),
         ("last/ is a file", lambda p: (shutil.rmtree(p / last), put(p / last, "x")), "it has no checkpoint", RESUME),
-        ("best/ is missing", lambda p: shutil.rmtree(p / best), "best: is missing", RESUME),
+        ("best/ is missing", lambda p: shutil.rmtree(p / best), "best: is not the best evaluation", RESUME),
         ("last/ is empty", lambda p: (shutil.rmtree(p / last), (p / last).mkdir()), "checkpoint.json: no such file", RESUME),
         ("last/ links to itself", lambda p: (shutil.rmtree(p / last), (p / last).symlink_to("last")), "no checkpoint", RESUME),
         ("a run is there", lambda p: None, "already holds a run", ("train", "--runs", "finished")),
@@ -220,6 +226,8 @@ def diaries() -> Iterator[Case]:
                "is finished/tiny a run folder?", SUMMARY)  # fmt: skip
     for name, edit, answer in (
         ("cut off", lambda found: found.__delitem__(slice(2, None)), "is shorter than the"),
+        ("CRLF", lambda found: found.__setitem__(slice(None), [x[:-1] + b"\r\n" for x in found]), "has been edited"),
+        ("a note at its top", lambda found: found.insert(0, b"a note\n"), "has been edited"),
         ("emptied", lambda found: found.clear(), "is shorter than the"),
     ):
         yield Case("metrics.jsonl", f"{name}, then --resume", lines(edit), answer, RESUME)

@@ -248,7 +248,7 @@ def test_a_folder_without_a_tokenizer_is_an_error(tmp_path):
     with pytest.raises(InputError, match=r"neither tokenizer.json nor vocab.txt"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(InputError, match="the tokenizer cannot be read"):
+    with pytest.raises(InputError, match="is not a WordPiece tokenizer"):
         load_tokenizer(tmp_path)
 
 
