@@ -14,7 +14,7 @@ from pathlib import Path
 from experiments.analysis import summarise
 from experiments.report import print_answers, print_scores, print_summary
 from experiments.runlog import read_records
-from inputs import InputError, decode_text, read_bytes, read_json, refuse, shown
+from inputs import InputError, decode_text, read_bytes, read_json, refuse, shown, tolerate_any_text
 
 # Commands that need a model import what builds on torch when they are called: the others should not wait for it.
 
@@ -154,4 +154,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
+    tolerate_any_text()
     sys.exit(main())

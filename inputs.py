@@ -47,6 +47,12 @@ def reason(error: Exception) -> str:
     return str(error) or type(error).__name__
 
 
+def tolerate_any_text() -> None:
+    """Let stdout and stderr escape what the terminal's encoding cannot show instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
+
+
 def refuse(program: str, error: InputError | OSError) -> int:
     """Say on stderr, in one line, what is wrong. Returns the exit code: 2, or 1 for a disk that is full."""
     print(f"{program}: {one_line(reason(error))}", file=sys.stderr)

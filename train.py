@@ -33,7 +33,7 @@ from experiments.run import Best, Run, Sums
 from experiments.schedule import Group, entry_for, parameter_groups, part_of, rate_factor, set_trainable
 from experiments.span_qa import SpanQA
 from experiments.spec import OptimSpec, Spec, read_spec
-from inputs import InputError, one_line, reason, refuse
+from inputs import InputError, one_line, reason, refuse, tolerate_any_text
 
 HERE = Path(__file__).resolve().parent
 
@@ -382,4 +382,5 @@ def resume_command(argv: list[str] | None) -> str:
 
 
 if __name__ == "__main__":
+    tolerate_any_text()
     sys.exit(main())

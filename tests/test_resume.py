@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,10 @@ from safetensors.torch import load_file, save_file
 import train
 from experiments import checkpoints
 from experiments import folder as folder_module
+from experiments.analysis import summarise
 from experiments.folder import claim
 from experiments.runlog import read_records
+from inputs import InputError
 from tests.tiny import ROOT, assert_same_run, records_of, run_main, start_process, wait_for_step
 
 
@@ -41,6 +44,28 @@ def test_an_interrupted_run_continues_to_the_same_numbers(experiment, tmp_path, 
     assert run_main(path, tmp_path, *longer, "--resume") == 0
     assert_same_run(tmp_path / "runs" / "whole", tmp_path / "runs" / "tiny")
     assert any(r.get("event") == "interrupted" for r in read_records(tmp_path / "runs" / "tiny")[0])
+
+
+def test_a_signal_that_is_ignored_stays_ignored(experiment, tmp_path):
+    """As for a job in the background of a script, or under nohup."""
+    process = start_process(experiment(), tmp_path, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    wait_for_step(tmp_path / "runs" / "tiny", 3)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 0
+
+
+def test_a_reader_that_has_gone_does_not_stop_training(experiment, tmp_path):
+    """`train.py | head`; and Ctrl-C, which takes `tee` along, still saves and says 130."""
+    for name, number, code in (("head", None, 0), ("tee", signal.SIGINT, 130)):
+        process = start_process(experiment(), tmp_path, "--set", f"name={name}", "data.train_limit=300")
+        process.stdout.close()
+        process.stderr.close()
+        wait_for_step(tmp_path / "runs" / name, 3)
+        if number:
+            process.send_signal(number)
+        assert process.wait(timeout=60) == code
+    last = json.loads((tmp_path / "runs" / "tee" / "last" / "checkpoint.json").read_text())
+    assert last["progress"]["step"] == read_records(tmp_path / "runs" / "tee")[0][-1]["step"]
 
 
 RESUMABLE = {
@@ -223,6 +248,18 @@ def test_resuming_anyway_is_recorded(experiment, tmp_path):
     assert run_main(path, tmp_path, "--resume", "--set", "optim.lr=0.002") == 0  # it is that experiment now
 
 
+def test_what_has_trained_stays_saved_when_an_earlier_phase_is_entered_again(experiment, tmp_path):
+    """Phase two trains an encoder layer; a longer phase one then puts the run back into phase one."""
+    path, longer = experiment(), ["--set", "phases.0.epochs=3"]
+    run_main(path, tmp_path)
+    assert run_main(path, tmp_path, "--resume-anyway", *longer) == 0
+    assert (tmp_path / "runs" / "tiny" / "last" / "encoder.safetensors").is_file()
+    summary = summarise(read_records(tmp_path / "runs" / "tiny")[0])
+    assert summary["steps"] == summary["steps_planned"] and summary["final"]["epoch"] == 4  # of what it is now
+    spec = json.loads((tmp_path / "runs" / "tiny" / "spec.json").read_text())
+    assert spec["phases"][0]["epochs"] == 3
+
+
 @pytest.mark.parametrize("change", ["optim.name=sgd", "lora.rank=2", 'lora.targets=["key"]', "data.train_limit=8"])
 def test_what_does_not_fit_is_not_resumed_anyway_either(experiment, tmp_path, capsys, change):
     path = experiment()
@@ -255,6 +292,67 @@ def test_a_second_process_on_a_run_folder_is_refused(experiment, tmp_path, capsy
     assert "another process is working on this run; stop it first" in capsys.readouterr().err
     assert files_of(folder) == before
     assert run_main(path, tmp_path, *option) == 0
+
+
+def test_a_run_reached_through_a_link_is_the_same_run(experiment, tmp_path, capsys):
+    path, folder = experiment(), tmp_path / "runs" / "tiny"
+    run_main(path, tmp_path)
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "tiny").symlink_to(folder)
+    with claim(folder):
+        assert train.main(["--exp", str(path), "--runs", str(tmp_path / "other"), "--overwrite"]) == 2
+    assert "another process is working on this run" in capsys.readouterr().err
+    assert train.main(["--exp", str(path), "--runs", str(tmp_path / "other"), "--resume"]) == 0
+    assert (tmp_path / "other" / "tiny").is_symlink()
+
+
+def test_nobody_else_is_inside_while_a_run_is_claimed(tmp_path):
+    """Four threads, each with a lock of its own, let go of the lock file and take it again as fast as they can."""
+    inside, overlaps, entered = [], [], []
+
+    def work():
+        for _ in range(1500):
+            try:
+                with claim(tmp_path / "run"):
+                    inside.append(1)
+                    overlaps.extend(inside[1:])
+                    entered.append(1)
+                    inside.pop()
+            except InputError:
+                pass
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(entered) > 500 and not overlaps and not list(tmp_path.iterdir())
+
+
+def test_a_run_that_appeared_in_the_meantime_is_not_replaced(experiment, tmp_path, monkeypatch, capsys):
+    """Two are started; one sets up so slowly that the other has ended by then."""
+    path, folder, set_up = experiment(), tmp_path / "runs" / "tiny", train.set_up
+
+    def slow(*arguments):
+        monkeypatch.setattr(train, "set_up", set_up)
+        assert run_main(path, tmp_path) == 0
+        return set_up(*arguments)
+
+    monkeypatch.setattr(train, "set_up", slow)
+    assert run_main(path, tmp_path) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert len(records_of(folder, "run")) == len(records_of(folder, "end")) == 1
+
+
+def test_an_overwrite_that_died_between_its_renames_has_lost_nothing(experiment, tmp_path, capsys):
+    path, folder = experiment(), tmp_path / "runs" / "tiny"
+    run_main(path, tmp_path)
+    before = files_of(folder)
+    folder.rename(folder.with_name(".tiny.old"))
+    assert run_main(path, tmp_path) == 2
+    assert "already holds a run" in capsys.readouterr().err
+    assert run_main(path, tmp_path, "--resume") == 0
+    assert files_of(folder).keys() == before.keys()
 
 
 def test_two_processes_that_start_together_are_one_run(experiment, tmp_path):

@@ -5,6 +5,7 @@ A test of a trap says under which change of the code it fails; `make mutants` ma
 
 import json
 import math
+import os
 import shlex
 import subprocess
 import sys
@@ -223,12 +224,23 @@ def test_fp16_gradients_are_unscaled_before_they_are_clipped(experiment, tmp_pat
     assert norms[1] == pytest.approx(norms[0], rel=0.05)
 
 
-def test_a_run_that_only_gives_nan_stops_and_says_so(experiment, tmp_path, monkeypatch):
-    monkeypatch.setattr(SpanHead, "loss", lambda self, logits, *rest: logits.sum((1, 2)) * math.nan)
-    assert run_main(experiment(), tmp_path, "--set", "optim.nonfinite_limit=3") == 1
+def test_a_run_that_only_gives_nan_stops_and_says_so(experiment, tmp_path, monkeypatch, capsys):
+    """After four good steps and a checkpoint of the second."""
+    whole, calls = SpanHead.loss, []
+
+    def broken(self, *arguments):
+        calls.append(1)
+        return whole(self, *arguments) * (1 if len(calls) <= 4 else math.nan)
+
+    monkeypatch.setattr(SpanHead, "loss", broken)
+    settings = ["optim.nonfinite_limit=3", "runtime.checkpoint_steps=2", "eval.every_epochs=1"]
+    assert run_main(experiment(), tmp_path, "--set", *settings) == 1
+    message = capsys.readouterr().err
+    assert "3 steps in a row had no finite loss or gradient" in message and "last/ holds step 4" in message
     records = records_of(tmp_path / "runs" / "tiny")
-    assert [r["kind"] for r in records].count("event") == 3
-    assert records[-1]["reason"] == "diverged" and records[-1]["step"] == 0
+    events = [r for r in records if r["kind"] == "event"]
+    assert [e["message"] for e in events] == ["loss nan, gradient norm nan"] * 3
+    assert records[-1]["reason"] == "diverged" and records[-1]["step"] == 4
 
 
 def test_a_metric_that_is_not_finite_is_never_the_best(experiment, tmp_path, monkeypatch):
@@ -349,6 +361,14 @@ def test_names_with_spaces_quotes_newlines_and_emoji_work(experiment, tmp_path, 
     assert train.main([*command, "--resume"]) == 0
     assert eval_py.main(["summary", str(odd / "ru ns" / "one")]) == 0
     assert shlex.split(train.resume_command(command)) == ["python", "train.py", *command, "--resume"]
+
+
+def test_a_terminal_that_cannot_show_a_name_does_not_matter(experiment, tmp_path):
+    phases = [{"name": "größe →", "epochs": 1, "train": ["head", "lora"]}]
+    process = start_process(experiment(phases=phases), tmp_path, env=os.environ | {"PYTHONIOENCODING": "ascii"})
+    out, errors = process.communicate(timeout=60)
+    assert process.returncode == 0, errors
+    assert "gr\\xf6\\xdfe \\u2192" in out
 
 
 def test_the_command_line_explains_itself():

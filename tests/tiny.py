@@ -39,9 +39,9 @@ def records_of(folder: Path, *kinds: str) -> list[dict]:
     return [{key: value for key, value in r.items() if key not in TIMING} for r in wanted]
 
 
-def start_process(path: Path, tmp_path: Path, *more: str) -> subprocess.Popen:
+def start_process(path: Path, tmp_path: Path, *more: str, **how) -> subprocess.Popen:
     command = [sys.executable, "train.py", "--exp", str(path), "--runs", str(tmp_path / "runs"), *more]
-    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **how)
 
 
 def wait_for_step(folder: Path, step: int) -> None:

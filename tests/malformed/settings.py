@@ -79,7 +79,10 @@ BAD_SETTINGS = [
     ("lora.alpha=1e300", "lora.alpha: 1e+300 is out of range"),
     ("phases.0.name=\udcff", "is not UTF-8"),
     ("optim." * 60000 + "lr=1", "optim.optim: unknown key"),
-    ("phases=[" + '{"name":"x","epochs":1,"train":["head"]},' * 20000 + '{"name":"x","epochs":1,"train":["head"]}]', "20,001 of them; at most 100"),
+    (
+        "phases=[" + '{"name":"x","epochs":1,"train":["head"]},' * 20000 + '{"name":"x","epochs":1,"train":["head"]}]',
+        "20,001 of them; at most 100",
+    ),
     ("phases.0.gradual=layers.0-999", "is not of the form"),
     ("name=" + "\u4e2d" * 85, "cannot be a run folder's name"),
     ("eval.metric=best_f1", "needs training questions without an answer"),

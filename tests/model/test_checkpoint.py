@@ -59,6 +59,17 @@ def test_a_complete_folder_is_not_replaced_by_an_older_one(tmp_path):
     assert content(target) == "two"
 
 
+def test_a_target_that_is_a_link_stays_one(tmp_path):
+    """To another disk, say: the neighbours are made there."""
+    (tmp_path / "disk" / "real").mkdir(parents=True)
+    target = tmp_path / "last"
+    target.symlink_to(tmp_path / "disk" / "real")
+    for text in ("one", "two"):
+        write_whole(target, lambda folder, text=text: (folder / "a").write_text(text))
+        assert content(target) == text and target.is_symlink()
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["real"]
+
+
 OPTIMIZERS = {
     "adamw": lambda p: torch.optim.AdamW(p, lr=0.1, fused=True),
     "adam": lambda p: torch.optim.Adam(p, lr=0.1, fused=True),
