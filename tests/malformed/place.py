@@ -30,7 +30,7 @@ class Case:
     name: str
     damage: Callable[[Path], None]  # breaks something in the place
     answer: str  # must be part of what is said
-    arguments: tuple[str, ...] = ("train",)  # train, resume or summary, and what is added to the command line
+    arguments: tuple[str, ...] = ("train",)  # the program's part, and what is added to its command line
 
 
 # ---- a place where everything works ----------------------------------------------------------------------------------
@@ -98,6 +98,9 @@ def working_place(place: Path) -> None:
     put(place / "exp.json", experiment())
     put(place / "train.json", squad(*map(question, range(8))))
     put(place / "dev.json", squad(question(9)))
+    put(place / "predictions.json", {"q9": "milk"})
+    put(place / "odds.json", {"q9": 0.5})
+    put(place / "text.txt", CONTEXT)
     code, _, errors = run(place, ("train",))
     assert code == 0, errors
     (place / "runs").rename(place / "finished")
@@ -109,6 +112,10 @@ def command(arguments: tuple[str, ...]) -> tuple[Callable, list[str]]:
         return train.main, ["--exp", "exp.json", "--data-root", ".", *more]
     if program == "resume":
         return train.main, ["--exp", "exp.json", "--data-root", ".", "--runs", "finished", "--resume", *more]
+    if program == "score":
+        return eval_py.main, ["score", "--data", "dev.json", *more]
+    if program == "ask":
+        return eval_py.main, ["ask", "finished/tiny", "--question", "who ?", *more]
     return eval_py.main, ["summary", "finished/tiny", *more]
 
 

@@ -1,0 +1,95 @@
+"""What `eval.py score` and `eval.py ask` are given: predictions, data, runs, questions and texts."""
+
+import shutil
+from collections.abc import Iterator
+
+from tests.malformed.place import FILE_ANSWERS, Case, broken_json, put, question, set_key, squad, unusual_files
+
+SCORE = ("score", "--predictions", "predictions.json")
+ODDS = (*SCORE, "--na-prob", "odds.json")
+RUN = ("score", "finished/tiny")
+TEXT = ("ask", "--context-file", "text.txt")
+SPEC, BEST = "finished/tiny/spec.json", "finished/tiny/best"
+
+
+def files() -> Iterator[Case]:
+    yield from broken_json("predictions", "predictions.json", SCORE)
+    yield from unusual_files("predictions", "predictions.json", FILE_ANSWERS | {"a link to itself": "symbolic"}, SCORE)
+    for value in (None, 7, True, ["milk"], {"text": "milk"}):
+        yield Case("predictions", f"a prediction is {value}", lambda p, v=value: put(p / "predictions.json", {"q9": v}),
+                   "predictions.json: question id q9: expected a text", SCORE)  # fmt: skip
+    yield Case("predictions", "for other questions", lambda p: put(p / "predictions.json", {"x": "milk"}),
+               "not one of the data's questions has a prediction", SCORE)  # fmt: skip
+    yield Case("predictions", "none", lambda p: put(p / "predictions.json", {}), "not one of the data's", SCORE)
+    for value in (None, "0.5", True, [], {}):
+        yield Case("predictions", f"odds are {value}", lambda p, v=value: put(p / "odds.json", {"q9": v}),
+                   "odds.json: question id q9: expected a number", ODDS)  # fmt: skip
+    yield Case(
+        "predictions", "odds are NaN", lambda p: put(p / "odds.json", '{"q9": NaN}'), "NaN is not a number", ODDS
+    )
+    yield Case("predictions", "odds for other questions", lambda p: put(p / "odds.json", {"x": 1}),
+               "question id q9 has a prediction and no no-answer probability", ODDS)  # fmt: skip
+    yield Case("predictions", "no odds file", lambda p: (p / "odds.json").unlink(), "odds.json: no such file", ODDS)
+    yield from broken_json("data to score", "dev.json", SCORE)
+    for name, content, answer in (
+        ("no questions", squad(), "dev.json: no questions"),
+        ("an id twice", squad(question(9), question(9)), "question id q9 is already in"),
+        ("a question without answers key", squad({"id": "q9", "question": "x"}), "no 'answers'"),
+    ):
+        yield Case("data to score", name, lambda p, c=content: put(p / "dev.json", c), answer, SCORE)
+
+
+def runs() -> Iterator[Case]:
+    for name, damage, answer in (
+        ("is not there", lambda p: shutil.rmtree(p / "finished/tiny"), "is not a run folder (no spec.json)"),
+        ("has no best/", lambda p: shutil.rmtree(p / BEST), "has no best/ yet"),
+        ("best/ is empty", lambda p: (shutil.rmtree(p / BEST), (p / BEST).mkdir()), "checkpoint.json: no such file"),
+        ("a bit of its head is flipped", lambda p: put(p / BEST / "head.safetensors",
+         (p / BEST / "head.safetensors").read_bytes()[:-1] + b"\x7f"), "head.safetensors: is not what was saved"),
+        ("its spec is broken", lambda p: put(p / SPEC, "{"), "spec.json: cannot be read as JSON"),
+        ("its spec has another model", lambda p: set_key(p / SPEC, "model.pretrained", "exp.json"), "is a file"),
+        ("its spec has another rank", lambda p: set_key(p / SPEC, "lora.rank", 4), "the model has"),
+        ("its weights have changed", lambda p: set_key(p / "small/config.json", "layer_norm_eps", 0.1),
+         "is not what it was trained from"),
+        ("its weights have gone", lambda p: shutil.rmtree(p / "small"), "small"),
+        ("its best is of step 0", lambda p: set_key(p / BEST / "checkpoint.json", "progress.best", None),
+         "is not the checkpoint of an evaluation"),
+    ):  # fmt: skip
+        yield Case("run to score", name, damage, answer, RUN)
+        yield Case("run to ask", name, damage, answer, TEXT)
+    yield Case(
+        "run to score", "neither runs nor predictions", lambda p: None, "name run folders, or a file", ("score",)
+    )
+    yield Case("run to score", "both", lambda p: None, "name run folders, or a file", (*SCORE, "finished/tiny"))
+    yield Case("run to score", "odds without predictions", lambda p: None, "--na-prob: goes with --predictions",
+               (*RUN, "--na-prob", "odds.json"))  # fmt: skip
+    yield Case("run to score", "no such device", lambda p: None, "'tpu' is not one of", (*RUN, "--device", "tpu"))
+
+
+def texts() -> Iterator[Case]:
+    answers = {
+        "missing": "text.txt: no such file",
+        "an endless device": "is a device",
+        "no permission": "Permission denied",
+    }
+    for case in unusual_files("text", "text.txt", answers | {"a link to itself": "symbolic"}, TEXT):
+        if case.name != "a folder":
+            yield case
+    for name, content, answer in (
+        ("empty", b"", "text.txt: there is no text in it"),
+        ("only spaces", b" \n\t", "text.txt: there is no text in it"),
+        ("UTF-16", "some text".encode("utf-16"), "text.txt: line 1 is not UTF-8"),
+        ("Latin-1", "a line\nna\u00efve".encode("latin-1"), "text.txt: line 2 is not UTF-8"),
+        ("a PNG", b"\x89PNG\r\n\x1a\n", "is not UTF-8"),
+    ):
+        yield Case("text", name, lambda p, c=content: put(p / "text.txt", c), answer, TEXT)
+    yield Case("text", "a folder without texts", lambda p: None, "small: has no .txt or .md files",
+               ("ask", "--context-file", "small"))  # fmt: skip
+    yield Case("text", "an empty --context", lambda p: None, "there is no text in it", ("ask", "--context", " "))
+    yield Case("text", "an empty question", lambda p: None, "--question: is empty", (*TEXT, "--question", " "))
+
+
+def cases() -> Iterator[Case]:
+    yield from files()
+    yield from runs()
+    yield from texts()
