@@ -47,7 +47,7 @@ class SpanQA:
         always = all(question.answers for question in train.questions)
         if always and spec.eval.metric.startswith("best_"):
             raise InputError(f"eval.metric: {spec.eval.metric!r} needs training questions without an answer")
-        self._null_threshold = None if always else spec.eval.null_threshold
+        self.null_threshold = None if always else spec.eval.null_threshold
         self._usable = max_context(self.dev)
         self._decoding = {"n_best": spec.eval.n_best, "max_answer_length": spec.eval.max_answer_length}
 
@@ -66,7 +66,7 @@ class SpanQA:
         """Loss (mean over windows) and the task's metrics on the development set. Leaves the model's mode as it was."""
         start, end, losses = window_logits(model, self.dev, device, precision)
         answers = decode(self.dev, self.dev_questions, start, end, usable=self._usable, **self._decoding)
-        return {"loss": float(losses.mean()), **metrics(self.dev_questions, answers, self._null_threshold)}
+        return {"loss": float(losses.mean()), **metrics(self.dev_questions, answers, self.null_threshold)}
 
 
 @torch.no_grad()

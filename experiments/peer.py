@@ -1,0 +1,169 @@
+"""The same experiment through transformers and peft, for comparison: their model, adapters, loss and optimizer on our
+questions, windows, batches, learning rates and phases.
+
+    python -m experiments.peer --exp exp/squad_lora.json --data-root DIR        (needs the extra `peers`)
+
+Prints what `train.py` would: an evaluation wherever one is due, decoded and scored by our code, and real
+tokens per second. Nothing is written but --out. What differs from a run of ours is only what those libraries do
+otherwise: attention, dropout, the cast to 16 bit, and a softmax over question and padding.
+"""
+
+import argparse
+import json
+import sys
+import time
+from importlib.util import find_spec
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from data.decoding import decode
+from data.squad import collate
+from experiments.console import metrics_line, say
+from experiments.run import Run
+from experiments.schedule import entry_for, rate_factor
+from experiments.span_qa import metrics, window_logits
+from experiments.spec import read_spec
+from inputs import InputError, refuse
+from model.names import hugging_face_name
+from train import set_up
+
+
+class Peer(nn.Module):
+    """BertForQuestionAnswering with peft's LoRA, behind the interface of our TaskModel: batch -> logits [B, 2, T]."""
+
+    def __init__(self, run: Run, attention: str):
+        from peft import LoraConfig, get_peft_model
+        from transformers import BertForQuestionAnswering
+
+        super().__init__()
+        spec = run.spec
+        torch.manual_seed(spec.seed)
+        self.net = BertForQuestionAnswering.from_pretrained(run.pretrained.folder, attn_implementation=attention)
+        if spec.lora is not None:
+            config = LoraConfig(
+                r=spec.lora.rank,
+                lora_alpha=spec.lora.alpha,
+                lora_dropout=spec.lora.dropout,
+                target_modules=list(spec.lora.targets),
+            )
+            self.net = get_peft_model(self.net, config)
+
+    @property
+    def head(self) -> "Peer":
+        """What knows the loss, as in TaskModel."""
+        return self
+
+    def forward(self, batch: dict[str, Tensor]) -> Tensor:
+        mask = None if batch["mask"] is None else batch["mask"].long()
+        out = self.net(input_ids=batch["tokens"], token_type_ids=batch["types"], attention_mask=mask)
+        return torch.stack([out.start_logits, out.end_logits], 1).float()
+
+    def loss(self, logits: Tensor, batch: dict[str, Tensor], *_) -> Tensor:
+        """Their loss, over all positions, for each example [B]."""
+        start, end = (
+            nn.functional.cross_entropy(logits[:, i], batch["span"][:, i], reduction="none") for i in range(2)
+        )
+        return (start + end) / 2
+
+
+def parameters_by_our_names(run: Run, peer: Peer) -> dict[str, nn.Parameter]:
+    """{our name: their parameter}, every one of ours. Raises KeyError where theirs lacks one."""
+    theirs, found = dict(peer.net.named_parameters()), {}
+    prefix = "base_model.model." if run.spec.lora is not None else ""
+    for name, _ in run.model.named_parameters():
+        path, _, leaf = name.rpartition(".")
+        if path == "head.output":
+            candidates = [f"{prefix}qa_outputs.{leaf}"]
+        else:
+            module = f"{prefix}bert.{hugging_face_name(path.removeprefix('encoder.'), 'bert')}"
+            candidates = [f"{module}.{leaf}", f"{module}.base_layer.{leaf}", f"{module}.{leaf}.default.weight"]
+        found[name] = theirs[next((c for c in candidates if c in theirs), candidates[0])]
+    return found
+
+
+def compare(run: Run, attention: str) -> dict:
+    """Train the peer through all phases. Returns its evaluations and speed."""
+    peer = Peer(run, attention).to(run.device).train()
+    parameters = parameters_by_our_names(run, peer)
+    settings = [
+        {"params": [parameters[name] for name in group.names], "weight_decay": group.weight_decay}
+        for group in run.groups
+    ]
+    optim = run.spec.optim
+    optimizer = torch.optim.AdamW(settings, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps)
+    phase, seconds, tokens, evaluations = None, 0.0, 0, []
+    for position in tqdm(range(len(run.order)), disable=None):
+        index = next(i for i, end in enumerate(run.phase_ends) if position < end)
+        begin, end = run.phase_span(index)
+        if index != phase:
+            phase = index
+            for parameter in peer.parameters():
+                parameter.requires_grad_(False)
+                parameter.grad = None
+            for name, parameter in parameters.items():
+                parameter.requires_grad_(entry_for(run.spec.phases[index], name) is not None)
+        factor = rate_factor(run.spec.phases[index], position - begin, end - begin)
+        for group, each in zip(run.groups, optimizer.param_groups, strict=True):
+            each["lr"] = (group.peaks[index] or 0.0) * factor
+        started = time.perf_counter()
+        step(run, peer, optimizer, run.order[position])
+        seconds += time.perf_counter() - started
+        tokens += sum(int(run.task.lengths[rows].sum()) for rows in run.order[position])
+        if position + 1 in run.evaluate_at:
+            evaluations.append(evaluate(run, peer, position + 1))
+    speed = {"train_seconds": seconds, "tokens_per_second": tokens / seconds}
+    return {"attention": attention, "evaluations": evaluations, **speed}
+
+
+def step(run: Run, peer: Peer, optimizer: torch.optim.Optimizer, batches: list[np.ndarray]) -> None:
+    count = sum(len(rows) for rows in batches)
+    for rows in batches:
+        batch = {k: v if v is None else v.to(run.device) for k, v in collate(run.task.train, rows).items()}
+        with run.precision.autocast(run.device):
+            logits = peer(batch)
+        (peer.loss(logits, batch).sum() / count).backward()
+    if run.spec.optim.clip is not None:
+        nn.utils.clip_grad_norm_([p for p in peer.parameters() if p.requires_grad], run.spec.optim.clip)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+
+
+def evaluate(run: Run, peer: Peer, position: int) -> dict:
+    task, settings = run.task, run.spec.eval
+    start, end, losses = window_logits(peer, task.dev, run.device, run.precision)
+    answers = decode(task.dev, task.dev_questions, start, end, settings.n_best, settings.max_answer_length)
+    result = {"loss": float(losses.mean()), **metrics(task.dev_questions, answers, task.null_threshold)}
+    epoch = run.order.epochs_at(position)
+    say(f"  epoch {epoch:5.2f}  {metrics_line(result)}")
+    return {"epoch": epoch, **result}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--exp", type=Path, required=True, metavar="FILE")
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
+    parser.add_argument("--attention", default="sdpa", choices=("sdpa", "eager"), help="transformers' default is sdpa")
+    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
+    arguments = parser.parse_args(argv)
+    try:
+        spec = read_spec(arguments.exp, arguments.set)
+        if spec.optim.name != "adamw" or spec.optim.label_smoothing or spec.model.task != "span_qa":
+            raise InputError(f"{arguments.exp}: the comparison knows span QA, adamw and no label smoothing")
+        if not (find_spec("transformers") and find_spec("peft")):
+            raise InputError("transformers and peft are not installed; pip install -r requirements-peers.txt")
+        result = compare(set_up(spec, Path("runs") / spec.name, arguments.data_root), arguments.attention)
+    except (InputError, OSError) as error:
+        return refuse("peer.py", error)
+    say(f"{result['tokens_per_second']:,.0f} real tokens/s, {result['train_seconds']:.0f} s of training")
+    if arguments.out:
+        arguments.out.write_text(json.dumps({"name": spec.name, "seed": spec.seed, **result}, indent=1) + "\n")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
