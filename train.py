@@ -363,12 +363,15 @@ def work(run: Run, remark: str | None, go_on: str) -> int:
     except KeyboardInterrupt:
         trouble, exit_code = f"stopped at once; go on from the last checkpoint: {go_on}", 130
     except OSError as error:
-        trouble, exit_code = f"{reason(error)}; last/ is intact. Make it writable or make room, then: {go_on}", 1
+        trouble, exit_code = (
+            f"{one_line(reason(error))}; last/ is intact. Make it writable or make room, then: {go_on}",
+            1,
+        )
     except torch.OutOfMemoryError as error:
-        trouble, exit_code = f"{reason(error)}; last/ is intact. Lower data.batch_tokens and start over", 1
+        trouble, exit_code = f"{one_line(reason(error))}; last/ is intact. Lower data.batch_tokens and start over", 1
     run.log.close()
     if trouble:
-        console.say(f"train.py: {one_line(trouble)}", sys.stderr)
+        console.say(f"train.py: {trouble}", sys.stderr)
     return exit_code
 
 
