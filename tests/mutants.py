@@ -69,7 +69,7 @@ MUTANTS = [
      "test_resume.py", "test_a_killed_run_continues_to_the_same_numbers"),
     ("frozen tensors keep a zero gradient", "experiments/schedule.py", "parameter.grad = None",
      "parameter.grad = parameter.detach() * 0", "test_train.py", "test_frozen_tensors_are_bitwise_unchanged"),
-    ("evaluation leaves evaluation mode on", "experiments/span_qa.py", "        model.train(was_training)\n", "",
+    ("evaluation leaves evaluation mode on", "experiments/span_qa.py", "    model.train(was_training)\n", "",
      "test_train.py", "test_evaluation_leaves_the_mode_as_it_was"),
     ("no dropout in training", "train.py", "model.to(device).train()", "model.to(device).eval()", "test_train.py",
      "test_dropout_is_active_in_frozen_layers_during_training"),
