@@ -14,7 +14,7 @@ from pathlib import Path
 from experiments.analysis import summarise
 from experiments.report import print_answers, print_scores, print_summary
 from experiments.runlog import read_records
-from inputs import InputError, decode_text, read_bytes, read_json, refuse, shown, tolerate_any_text
+from inputs import ArgumentParser, InputError, decode_text, read_bytes, read_json, refuse, shown, tolerate_any_text
 
 # Commands that need a model import what builds on torch when they are called: the others should not wait for it.
 
@@ -110,7 +110,7 @@ def command_ask(arguments: argparse.Namespace) -> None:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="Everything after training.")
+    parser = ArgumentParser(prog="eval.py", description="Everything after training.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
     summary = commands.add_parser("summary", help="what a run did, from its metrics.jsonl alone")

@@ -1,5 +1,6 @@
 """What comes from outside: reading files and JSON strictly, and the one exception for when something is wrong there."""
 
+import argparse
 import errno
 import json
 import os
@@ -51,6 +52,13 @@ def tolerate_any_text() -> None:
     """Let stdout and stderr escape what the terminal's encoding cannot show instead of raising."""
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="backslashreplace")
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse, with a mistake on the command line told in one line like any other, without the whole usage."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {one_line(message)}; {self.prog} --help lists what there is\n")
 
 
 def refuse(program: str, error: InputError | OSError) -> int:

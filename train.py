@@ -33,7 +33,7 @@ from experiments.run import Best, Run, Sums
 from experiments.schedule import Group, entry_for, parameter_groups, part_of, rate_factor, set_trainable
 from experiments.span_qa import SpanQA
 from experiments.spec import OptimSpec, Spec, read_spec
-from inputs import InputError, one_line, reason, refuse, tolerate_any_text
+from inputs import ArgumentParser, InputError, one_line, reason, refuse, tolerate_any_text
 
 HERE = Path(__file__).resolve().parent
 
@@ -302,7 +302,8 @@ def train(run: Run) -> tuple[str, int]:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
+    parser = ArgumentParser(
+        prog="train.py",
         description="Train one experiment. Its settings: python -m experiments.spec",
         allow_abbrev=False,
         epilog="example: python train.py --exp exp/squad_lora.json --data-root ~/data --set seed=1 name=squad_seed1",

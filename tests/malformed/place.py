@@ -112,6 +112,10 @@ def command(arguments: tuple[str, ...]) -> tuple[Callable, list[str]]:
         return train.main, ["--exp", "exp.json", "--data-root", ".", *more]
     if program == "resume":
         return train.main, ["--exp", "exp.json", "--data-root", ".", "--runs", "finished", "--resume", *more]
+    if program == "train alone":
+        return train.main, list(more)
+    if program == "eval alone":
+        return eval_py.main, list(more)
     if program == "score":
         return eval_py.main, ["score", "--data", "dev.json", *more]
     if program == "ask":
@@ -127,6 +131,8 @@ def run(place: Path, arguments: tuple[str, ...]) -> tuple[int, str, str]:
     try:
         with contextlib.redirect_stdout(out), contextlib.redirect_stderr(errors):
             code = program(words)
+    except SystemExit as stopped:  # by argparse
+        code = stopped.code
     finally:
         os.chdir(before)
     return code, out.getvalue(), errors.getvalue()

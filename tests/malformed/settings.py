@@ -112,7 +112,24 @@ BAD_SETTINGS = [
 ]
 
 
+BAD_ARGUMENTS = [
+    (("train alone",), "the following arguments are required: --exp"),
+    (("train", "--rseume"), "unrecognized arguments: --rseume"),
+    (("train", "--over"), "unrecognized arguments: --over"),
+    (("train", "--resume", "--overwrite"), "--resume and --overwrite exclude each other"),
+    (("train", "a\nb"), "unrecognized arguments: a\\nb"),
+    (("eval alone",), "the following arguments are required: COMMAND"),
+    (("eval alone", "sumary", "x"), "invalid choice: 'sumary'"),
+    (("eval alone", "score", "x"), "the following arguments are required: --data"),
+    (("score", "--errors", "many"), "invalid int value: 'many'"),
+    (("score", "--na-prob-thresh", "x"), "invalid float value: 'x'"),
+    (("ask", "--context", "a", "--context-file", "b"), "not allowed with argument"),
+]
+
+
 def cases() -> Iterator[Case]:
+    for arguments, answer in BAD_ARGUMENTS:
+        yield Case("arguments", " ".join(arguments), lambda p: None, answer, arguments)
     yield from broken_json("experiment", "exp.json")
     yield from unusual_files("experiment", "exp.json", FILE_ANSWERS | {"missing": "no such experiment"})
     yield Case(
