@@ -104,6 +104,7 @@ def _begin(run: Run) -> None:
         _record_run(run)
         save(run, folder / "last", training=True)
 
+    Path(os.path.realpath(run.folder)).parent.mkdir(parents=True, exist_ok=True)
     write_whole(run.folder, fill)
 
 

@@ -42,7 +42,6 @@ def _beside(target: Path, which: str) -> Path:
 def write_whole(target: Path, fill: Callable[[Path], None]) -> None:
     """Replace the folder `target` by what `fill(folder)` writes, atomically. If `fill` raises, `target` stays."""
     new, old = _beside(target, "new"), _beside(target, "old")
-    new.parent.mkdir(parents=True, exist_ok=True)
     recover(target)
     new.mkdir()
     try:

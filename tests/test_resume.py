@@ -402,6 +402,20 @@ def test_a_checkpoint_that_is_not_what_was_saved_is_refused(experiment, tmp_path
     assert files_of(folder) == before
 
 
+def test_a_run_folder_that_was_deleted_is_not_made_again_in_pieces(experiment, tmp_path, monkeypatch, capsys):
+    take_step, folder = train.take_step, tmp_path / "runs" / "tiny"
+
+    def deleting(run, batches):
+        if run.progress.step == 3:
+            shutil.rmtree(folder)
+        take_step(run, batches)
+
+    monkeypatch.setattr(train, "take_step", deleting)
+    assert run_main(experiment(), tmp_path) == 1
+    assert "No such file or directory" in capsys.readouterr().err
+    assert not folder.exists()
+
+
 def test_memory_that_runs_out_is_one_line(experiment, tmp_path, monkeypatch, capsys):
     def full(*arguments):
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
