@@ -183,6 +183,7 @@ def score_run(trained: Trained, questions: Sequence[Question], errors: int = 0) 
     result = {
         "run": str(trained.folder),
         "threshold": answered.threshold,
+        "questions_cut": answered.windows.counts["questions_cut"],
         **metrics(list(questions), answered.answers, answered.threshold),
         **positions(answered),
         "buckets": buckets(questions, answered.predictions),

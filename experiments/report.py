@@ -138,6 +138,8 @@ def print_scores(data: str, questions: int, misplaced: int, results: list[dict])
         if result["threshold"] is not None:
             best = ", ".join(f"{result[f'best_{key}_thresh']:.3f} for {key}" for key in ("exact", "f1"))
             print(f"  threshold     {result['threshold']:.3f} of the null odds was used; best here: {best}")
+        if result.get("questions_cut"):
+            print(f"  cut           {result['questions_cut']} questions are longer than data.max_query_length")
         if result.get("missing"):
             first = one_line(", ".join(result["missing"][:3]))
             print(

@@ -79,6 +79,14 @@ def test_the_worst_misses_are_shown_with_their_sentence(place, tmp_path, capsys)
     assert max(len(line) for line in page.splitlines() if "written" not in line) <= 120
 
 
+def test_questions_that_are_too_long_are_cut_and_counted(place, tmp_path, capsys):
+    data = json.loads((place / "dev.json").read_text())
+    data["data"][0]["paragraphs"][1]["qas"][0]["question"] += " please" * 20
+    (tmp_path / "long.json").write_text(json.dumps(data))
+    page = run(capsys, "score", place / "passwords", "--data", tmp_path / "long.json", "--out", tmp_path)
+    assert "cut           1 questions are longer than data.max_query_length" in page
+
+
 def test_missing_predictions_are_counted_and_named(place, tmp_path, capsys):
     (tmp_path / "p.json").write_text(json.dumps({"s1-0": "", "s1-1": "nothing like it", "elsewhere": "x"}))
     (tmp_path / "odds.json").write_text(json.dumps({"s1-0": 0.9, "s1-1": -2}))
