@@ -43,7 +43,7 @@ COLUMN = {"train_loss": "train loss", "loss": "dev loss"}
 # exact match and its F1 are one number.
 NOT_SHOWN = (
     *("step", "epoch", "phase", "seconds", "best", "HasAns_exact", "NoAns_exact"),
-    *("total", "HasAns_total", "NoAns_total", "best_exact_thresh", "best_f1_thresh"),
+    *("total", "HasAns_total", "NoAns_total", "best_exact", "best_exact_thresh", "best_f1_thresh"),
 )
 
 
@@ -90,7 +90,7 @@ def print_summary(summary: dict, remarks: list[str]) -> None:
             f"({phase['share']:.2%}), {phase['steps']} steps"
         )
     seconds = dict(s["seconds"])
-    print(f"time          total {duration(seconds.pop('total'))}: {clock_line(seconds)}")
+    print(f"time          {duration(seconds.pop('total'))}: {clock_line(seconds)}")
     speed = s["throughput"]
     if speed["tokens_per_second"]:
         print(
