@@ -154,14 +154,18 @@ def misses(answered: Answered, count: int) -> list[dict]:
     for i in order[:count]:
         question, answers = answered.questions[i], answered.answers[i]
         text = answers.text(answered.threshold)
-        at = (answers.spans[0].start, answers.spans[0].end) if text else question.answers[0][1:] * 2
+        if text:
+            start, end = answers.spans[0].start, answers.spans[0].end
+        else:  # "no answer" is wrong only where there is a gold one
+            gold, start = question.answers[0]
+            end = start + len(gold)
         rows.append(
             {
                 "id": question.id,
                 "question": question.question,
                 "gold": list(dict.fromkeys(gold for gold, _ in question.answers)),
                 "predicted": text,
-                "sentence": sentence_around(question.context, *at),
+                "sentence": sentence_around(question.context, start, end),
                 "f1": overlap[question.id],
                 "null_odds": answers.null_odds,
                 "cut_off": cut_off(answered, i),
