@@ -59,12 +59,13 @@ def score_each(questions: Sequence[Question], predictions: Mapping[str, str]) ->
 
 
 def average(questions: Sequence[Question], exact: Scores, overlap: Scores) -> dict[str, float]:
-    """exact, f1 in percent and total, over the questions that have scores; the same as HasAns_* and NoAns_* over those
-    with and without an answer, where there are any."""
-    has_answer = [q.id for q in questions if q.answers and q.id in exact]
-    no_answer = [q.id for q in questions if not q.answers and q.id in exact]
+    """exact, f1 in percent and total, over those of the questions that have scores; the same as HasAns_* and NoAns_*
+    over those with and without an answer, where there are any."""
+    scored = [q for q in questions if q.id in exact]
+    every, has_answer = [q.id for q in scored], [q.id for q in scored if q.answers]
+    no_answer = [q.id for q in scored if not q.answers]
     result = {}
-    for prefix, ids in (("", exact), ("HasAns_", has_answer), ("NoAns_", no_answer)):
+    for prefix, ids in (("", every), ("HasAns_", has_answer), ("NoAns_", no_answer)):
         if ids:
             result[f"{prefix}exact"] = 100.0 * sum(exact[i] for i in ids) / len(ids)
             result[f"{prefix}f1"] = 100.0 * sum(overlap[i] for i in ids) / len(ids)

@@ -125,15 +125,11 @@ def buckets(questions: Sequence[Question], predictions: dict[str, str]) -> dict[
     ):
         groups = {bucket: [q for q in questions if key(q) == bucket and q.id in exact] for bucket in order}
         result[name] = {
-            bucket: {k: v for k, v in average(members, *_only(members, exact, overlap)).items() if "_" not in k}
+            bucket: {k: v for k, v in average(members, exact, overlap).items() if "_" not in k}
             for bucket, members in groups.items()
             if members
         }
     return result
-
-
-def _only(questions: Sequence[Question], *scores: dict[str, float]) -> list[dict[str, float]]:
-    return [{question.id: each[question.id] for question in questions} for each in scores]
 
 
 def cut_off(answered: Answered, number: int) -> bool:
