@@ -3,6 +3,7 @@
 python eval.py summary runs/bert_phase2                       what a run did, from its metrics.jsonl alone
 python eval.py score runs/squad_lora --data dev-v1.1.json     how good its best model is, and where it fails
 python eval.py ask runs/squad_lora --question "Who ...?" --context-file notes.txt
+python eval.py ask runs/sentiment --text "A film to treasure."
 """
 
 import argparse
@@ -11,8 +12,9 @@ import os
 import sys
 from pathlib import Path
 
-from experiments.analysis import summarise
-from experiments.report import print_answers, print_scores, print_summary
+from experiments.analysis import compare, summarise
+from experiments.report import print_comparison, print_summary
+from experiments.report_scores import print_answers, print_label_answers, print_label_scores, print_scores
 from experiments.runlog import read_records
 from inputs import ArgumentParser, InputError, decode_text, read_bytes, read_json, refuse, shown, tolerate_any_text
 
@@ -22,12 +24,18 @@ from inputs import ArgumentParser, InputError, decode_text, read_bytes, read_jso
 
 
 def command_summary(arguments: argparse.Namespace) -> None:
-    records, remarks = read_records(arguments.run)
-    summary = summarise(records)
-    if arguments.json:
-        print(json.dumps({**summary, "remarks": remarks}, indent=2))
+    summaries = []
+    for folder in arguments.runs:
+        records, remarks = read_records(folder)
+        summaries.append({**summarise(records), "remarks": remarks})
+    if len(summaries) == 1:
+        found, show = summaries[0], print_summary
     else:
-        print_summary(summary, remarks)
+        found, show = compare(summaries), print_comparison
+    if arguments.json:
+        print(json.dumps(found, indent=2))
+    else:
+        show(found)
 
 
 # ---- score -----------------------------------------------------------------------------------------------------------
@@ -43,30 +51,77 @@ def read_mapping(path: Path, kinds: tuple[type, ...], what: str) -> dict:
 
 
 def command_score(arguments: argparse.Namespace) -> None:
-    from data.squad import read_questions
-    from experiments.answering import score_predictions, score_run, write_predictions
     from experiments.trained import load_run
 
     if bool(arguments.runs) == bool(arguments.predictions):
         raise InputError("score: name run folders, or a file with --predictions")
     if arguments.na_prob and not arguments.predictions:
         raise InputError("--na-prob: goes with --predictions")
-    questions, misplaced = read_questions({arguments.data: read_bytes(arguments.data)}, bad_answers="keep")
-    results = []
-    if arguments.predictions:
-        predictions = read_mapping(arguments.predictions, (str,), "a text")
-        odds = read_mapping(arguments.na_prob, (int, float), "a number") if arguments.na_prob else None
-        scores = score_predictions(questions, predictions, odds, arguments.na_prob_thresh)
-        results.append({"run": str(arguments.predictions), **scores})
+    data = {} if arguments.predictions is None else score_file(arguments)
     for folder in arguments.runs:
-        scores, answered = score_run(load_run(folder, arguments.device), questions, arguments.errors)
+        trained = load_run(folder, arguments.device, arguments.task)
+        kind = "span_qa" if trained.task.task == "span_qa" else "texts"
+        if data.get("kind", kind) != kind:
+            raise InputError(f"{folder}: is of another kind than {arguments.runs[0]}; score them apart")
         out = (arguments.out / folder.name if arguments.out else folder / "predictions") / arguments.data.stem
-        write_predictions(out, answered)
-        results.append({**scores, "written": str(out)})
+        score = score_questions if kind == "span_qa" else score_labels
+        data = {"data": str(arguments.data), "kind": kind, "runs": [], **data}
+        data |= score(trained, arguments, out, data["runs"])
     if arguments.json:
-        print(json.dumps({"data": str(arguments.data), "questions": len(questions), "runs": results}, indent=2))
+        print(json.dumps(data, indent=2))
+    elif data["kind"] == "span_qa":
+        print_scores(data)
     else:
-        print_scores(str(arguments.data), len(questions), len(misplaced), results)
+        print_label_scores(data)
+
+
+def score_file(arguments: argparse.Namespace) -> dict:
+    """Somebody's file of answers to questions."""
+    from experiments.answering import score_predictions
+
+    questions, misplaced = squad_questions(arguments.data)
+    predictions = read_mapping(arguments.predictions, (str,), "a text")
+    odds = read_mapping(arguments.na_prob, (int, float), "a number") if arguments.na_prob else None
+    scores = score_predictions(questions, predictions, odds, arguments.na_prob_thresh)
+    counts = {"questions": len(questions), "misplaced": misplaced}
+    return {
+        "data": str(arguments.data),
+        "kind": "span_qa",
+        **counts,
+        "runs": [{"run": str(arguments.predictions), **scores}],
+    }
+
+
+def squad_questions(file: Path) -> tuple[list, int]:
+    """The questions of a SQuAD file, and how many answers are not where they say."""
+    from data.squad import read_questions
+
+    questions, misplaced = read_questions({file: read_bytes(file)}, bad_answers="keep")
+    return questions, len(misplaced)
+
+
+def score_questions(trained, arguments: argparse.Namespace, out: Path, results: list[dict]) -> dict:
+    """Add a span QA run's scores to the results. Returns what is to be said of the data."""
+    from experiments.answering import score_run, write_predictions
+
+    questions, misplaced = squad_questions(arguments.data)
+    scores, answered = score_run(trained, questions, arguments.errors)
+    write_predictions(out, answered)
+    results.append({**scores, "written": str(out)})
+    return {"questions": len(questions), "misplaced": misplaced}
+
+
+def score_labels(trained, arguments: argparse.Namespace, out: Path, results: list[dict]) -> dict:
+    """The same for a run over labelled texts."""
+    from data.tables import read_table
+    from experiments.labelling import score_rows, write_rows
+    from experiments.text_task import columns_of
+
+    rows = read_table(arguments.data, read_bytes(arguments.data), columns_of(trained.task.data))
+    scores, predictions = score_rows(trained, rows, arguments.errors)
+    write_rows(out, predictions)
+    results.append({**scores, "written": str(out)})
+    return {"texts": len(rows)}
 
 
 # ---- ask -------------------------------------------------------------------------------------------------------------
@@ -93,17 +148,48 @@ def read_texts(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def command_ask(arguments: argparse.Namespace) -> None:
-    from experiments.answering import ask
     from experiments.trained import load_run
 
-    if not all(question.strip() for question in arguments.question):
-        raise InputError("--question: is empty")
-    texts = read_texts(arguments)
-    answers = ask(load_run(arguments.run, arguments.device), arguments.question, texts)
+    trained = load_run(arguments.run, arguments.device, arguments.task)
+    if trained.task.task == "span_qa":
+        answers = ask_questions(trained, arguments)
+    else:
+        answers = ask_labels(trained, arguments)
     if arguments.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))
-    else:
+    elif trained.task.task == "span_qa":
         print_answers(answers)
+    else:
+        print_label_answers(answers)
+
+
+def ask_questions(trained, arguments: argparse.Namespace) -> list[dict]:
+    from experiments.answering import ask
+
+    if not arguments.question or arguments.text or arguments.pair:
+        raise InputError(f"{arguments.run}: answers questions about a text; give --question, and no --text or --pair")
+    if not all(question.strip() for question in arguments.question):
+        raise InputError("--question: is empty")
+    return ask(trained, arguments.question, read_texts(arguments))
+
+
+def ask_labels(trained, arguments: argparse.Namespace) -> list[dict]:
+    from data.tables import Row
+    from experiments.labelling import ask_texts
+
+    paired, kind = trained.task.data.pair is not None, trained.task.task
+    if arguments.question or arguments.context or arguments.context_file:
+        raise InputError(f"{arguments.run}: is a {kind} model; give --text")
+    texts = arguments.text or decode_text(sys.stdin.buffer.read(), Path("standard input")).splitlines()
+    pairs = arguments.pair or [None] * len(texts)
+    if len(pairs) != len(texts) or paired is (pairs[:1] == [None]):
+        expected = "one --pair for each --text" if paired else "no --pair"
+        raise InputError(
+            f"{arguments.run}: was trained on {'pairs of texts' if paired else 'single texts'}; give {expected}"
+        )
+    if not texts or not all(text.strip() for text in (*texts, *(pair for pair in pairs if pair is not None))):
+        raise InputError("--text: is empty")
+    return ask_texts(trained, [Row(text, pair, None, "--text") for text, pair in zip(texts, pairs, strict=True)])
 
 
 # ---- the command line ------------------------------------------------------------------------------------------------
@@ -113,13 +199,15 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = ArgumentParser(prog="eval.py", description="Everything after training.")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
 
-    summary = commands.add_parser("summary", help="what a run did, from its metrics.jsonl alone")
-    summary.add_argument("run", type=Path, help="a run folder, for example runs/bert_phase2")
+    summary = commands.add_parser(
+        "summary", help="what a run did, from its metrics.jsonl alone, or how several compare"
+    )
+    summary.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders, for example runs/bert_phase2")
     summary.set_defaults(command=command_summary)
 
-    score = commands.add_parser("score", help="how good a run's best model is on a SQuAD file, and where it fails")
+    score = commands.add_parser("score", help="how good a run's best model is on a file, and where it fails")
     score.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="run folders")
-    score.add_argument("--data", type=Path, required=True, metavar="FILE", help="a SQuAD file, version 1.1 or 2.0")
+    score.add_argument("--data", type=Path, required=True, metavar="FILE", help="SQuAD's JSON, or CSV, TSV or JSONL")
     score.add_argument("--errors", type=int, default=0, metavar="N", help="show the N worst misses")
     score.add_argument("--out", type=Path, metavar="DIR", help="where predictions go (default: RUN/predictions/)")
     score.add_argument("--predictions", type=Path, metavar="FILE", help="score this {id: text} file, without a model")
@@ -127,17 +215,21 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     score.add_argument("--na-prob-thresh", type=float, default=1.0, metavar="X", help='answer "" above it (default: 1)')
     score.set_defaults(command=command_score)
 
-    ask = commands.add_parser("ask", help="put questions about a text to a run's best model")
+    ask = commands.add_parser("ask", help="put questions about a text, or texts, to a run's best model")
     ask.add_argument("run", type=Path, metavar="RUN", help="a run folder")
-    ask.add_argument("--question", nargs="+", action="extend", required=True, metavar="TEXT", help="one or more")
+    ask.add_argument("--question", nargs="+", action="extend", default=[], metavar="TEXT", help="span QA: one or more")
     given = ask.add_mutually_exclusive_group()
     given.add_argument("--context", metavar="TEXT", help="the text itself")
     given.add_argument("--context-file", type=Path, metavar="PATH", help="a file, or a folder of .txt and .md files")
+    add = ask.add_argument
+    add("--text", nargs="+", action="extend", default=[], metavar="TEXT", help="other tasks: one or more texts")
+    add("--pair", nargs="+", action="extend", default=[], metavar="TEXT", help="the second text of each")
     ask.set_defaults(command=command_ask)
 
     for command in (summary, score, ask):
         command.add_argument("--json", action="store_true", help="for machines")
     for command in (score, ask):
+        command.add_argument("--task", metavar="NAME", help="which one, of a run with several tasks")
         command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
     return parser.parse_args(argv)
 

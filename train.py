@@ -25,14 +25,23 @@ from tqdm import tqdm
 
 from data.batching import TrainingOrder
 from experiments import console, machine
-from experiments.analysis import LOWER_IS_BETTER
-from experiments.assemble import build_model
+from experiments.assemble import build_model, load_base
 from experiments.checkpoints import checkpoint_due, save_best, save_last
 from experiments.folder import check_folder, claim, open_folder
+from experiments.read import read_spec
 from experiments.run import Best, Run, Sums
-from experiments.schedule import Group, entry_for, parameter_groups, part_of, rate_factor, set_trainable
-from experiments.span_qa import SpanQA
-from experiments.spec import OptimSpec, Spec, read_spec
+from experiments.schedule import (
+    Group,
+    entry_for,
+    l1_parameters,
+    parameter_groups,
+    part_of,
+    rate_factor,
+    set_trainable,
+)
+from experiments.spec import OptimSpec, Spec, direction
+from experiments.sweep import run_sweep
+from experiments.tasks import make_head, make_task
 from inputs import ArgumentParser, InputError, one_line, reason, refuse, tolerate_any_text
 
 HERE = Path(__file__).resolve().parent
@@ -66,18 +75,15 @@ def set_up(spec: Spec, folder: Path, data_root: Path) -> Run:
     device = machine.choose_device(spec.runtime.device)
     precision = machine.choose_precision(spec.amp, device)
 
+    base = load_base(spec)
+    task = make_task(spec, base.tokenizer, data_root)
     torch.manual_seed(spec.seed)  # before the model is built: its new weights depend on it
-    model, pretrained, tokenizer = build_model(spec)
-    model.to(device).train()
+    model = build_model(spec, base, lambda base: make_head(spec, task.outputs, base)).to(device).train()
     layers = model.encoder.config.num_layers
     groups = parameter_groups(model, spec.phases, spec.optim.lr, spec.optim.weight_decay, layers)
 
-    task = SpanQA(spec, tokenizer, data_root)
     ends = [sum(phase.epochs for phase in spec.phases[: i + 1]) for i in range(len(spec.phases))]  # in epochs
-    data = spec.data
-    order = TrainingOrder(
-        task.lengths, ends[-1], spec.seed, data.batch_tokens, data.batch_size, accumulate=spec.optim.accumulate
-    )
+    order = TrainingOrder(task.parts, ends[-1], spec.seed, spec.optim.accumulate)
     phase_ends = [order.position(end) for end in ends]
     for phase, begin, end in zip(spec.phases, [0, *phase_ends], phase_ends, strict=False):
         if begin == end:
@@ -93,13 +99,14 @@ def set_up(spec: Spec, folder: Path, data_root: Path) -> Run:
         device=device,
         precision=precision,
         model=model,
-        pretrained=pretrained,
+        pretrained=base.pretrained,
         task=task,
         order=order,
         phase_ends=phase_ends,
         evaluate_at={*regular, *phase_ends} - {0},
         groups=groups,
         optimizer=make_optimizer(spec.optim, groups, model),
+        l1=l1_parameters(spec.optim, model),
         scaler=torch.amp.GradScaler(device.type, enabled=precision.dtype == torch.float16),
     )
 
@@ -155,20 +162,26 @@ def backward(run: Run, batches: list[np.ndarray]) -> tuple[float, float]:
     Each batch's losses are divided by the number of examples in the whole step: batches of 16, 16 and 3 examples give
     the gradient of one batch of 35, not the mean of three means.
     """
-    optim, sums = run.spec.optim, run.progress.sums
+    optim, progress, sums = run.spec.optim, run.progress, run.progress.sums
     count = sum(len(rows) for rows in batches)
     total = torch.zeros((), device=run.device)
+    random = np.random.default_rng([run.spec.seed, progress.position])  # of the place alone: nothing to save
     for rows in batches:
         started = time.perf_counter()
-        batch = run.task.batch(rows, run.device)
-        run.progress.clock.data += time.perf_counter() - started
+        batch = machine.to_device(run.task.batch(rows, random), run.device)
+        progress.clock.data += time.perf_counter() - started
         with run.precision.autocast(run.device):
             logits = run.model(batch)
-        loss = run.model.head.loss(logits, batch, optim.label_smoothing).sum() / count
+        loss = run.task.losses(run.model.head, logits, batch).sum() / count
         run.scaler.scale(loss).backward()
         total += loss.detach()
         sums.tokens += int(run.task.lengths[rows].sum())
         sums.padded_tokens += batch["tokens"].numel()
+    if run.l1:
+        penalised = [parameter for parameter in run.l1 if parameter.requires_grad]
+        penalty = sum(parameter.abs().sum() for parameter in penalised)
+        if penalised:  # the loss that is logged is that of the examples alone
+            run.scaler.scale(optim.l1 * penalty).backward()
     run.scaler.unscale_(run.optimizer)  # before clipping: the limit is meant for the true gradient
     trained = [p for p in run.model.parameters() if p.requires_grad]
     norm = nn.utils.clip_grad_norm_(trained, math.inf if optim.clip is None else optim.clip)
@@ -180,7 +193,12 @@ def take_step(run: Run, batches: list[np.ndarray]) -> None:
     progress, sums, clip = run.progress, run.progress.sums, run.spec.optim.clip
     loss, norm = backward(run, batches)
     if progress.step == progress.phase_step:
-        silent = [name for name, p in run.model.named_parameters() if p.requires_grad and p.grad is None]
+        resting = "head." if run.spec.tasks else "nothing"  # of several tasks, a batch is of one: the other heads rest
+        silent = [
+            name
+            for name, p in run.model.named_parameters()
+            if p.requires_grad and p.grad is None and not name.startswith(resting)
+        ]
         if silent:
             raise RuntimeError(f"no gradient reached {', '.join(silent)}: they would never train")
     if math.isfinite(loss) and math.isfinite(norm):
@@ -236,7 +254,7 @@ def evaluate(run: Run) -> bool:
     metrics = run.task.evaluate(run.model, run.device, run.precision)
     seconds = time.perf_counter() - started
     progress.clock.eval += seconds
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = direction(metric)
     value = sign * metrics[metric]
     best = math.isfinite(value) and (progress.best is None or value > sign * progress.best.metrics[metric])
     name = run.spec.phases[progress.phase].name
@@ -313,10 +331,13 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override settings: optim.lr=3e-4")
     add("--data-root", type=Path, default=HERE / "data", metavar="DIR", help="where data files lie (default: data/)")
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs/)")
+    add("--sweep", action="store_true", help="train every combination under `sweep`, and every fold, one by one")
     add("--resume", action="store_true", help="continue the run from its last checkpoint, if it has one")
     add("--resume-anyway", action="store_true", help="the same, although settings or data differ (which is recorded)")
     add("--overwrite", action="store_true", help="replace a run of the same name")
     arguments = parser.parse_args(argv)
+    if arguments.sweep and arguments.resume_anyway:
+        parser.error("--sweep goes on with --resume; --resume-anyway is for one run")
     if arguments.overwrite and (arguments.resume or arguments.resume_anyway):
         parser.error("--resume and --overwrite exclude each other")
     return arguments
@@ -328,6 +349,8 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parse_arguments(argv)
     resume = arguments.resume or arguments.resume_anyway
     try:
+        if arguments.sweep:
+            return run_sweep(arguments, Path(__file__))
         spec = read_spec(arguments.exp, arguments.set)
         folder = arguments.runs / spec.name
         check_folder(folder, resume, arguments.overwrite)

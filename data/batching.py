@@ -5,8 +5,13 @@ Nothing here has a state to save: a resumed run asks for the same epoch again an
 
 import bisect
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
+from tokenizers import Tokenizer
+
+from inputs import InputError
 
 # Batches are padded to a multiple of this many tokens: the kernels of a CPU are faster on such widths, by more than the
 # padding costs (a training step takes 9 % less time; experiments/LOG.md, "What each choice for speed is worth").
@@ -45,29 +50,77 @@ def cut_batches(order: np.ndarray, lengths: np.ndarray, batch_size: int | None, 
     return [*batches, order[begin:]] if begin < len(order) else batches
 
 
-def epoch_batches(
-    lengths: np.ndarray, batch_size: int | None, batch_tokens: int, seed: int, epoch: int
-) -> list[np.ndarray]:
+@dataclass(frozen=True)
+class Part:
+    """The training examples of one task, and how they are batched."""
+
+    lengths: np.ndarray  # tokens of each example [N]
+    batch_tokens: int
+    batch_size: int | None = None
+
+
+def epoch_batches(part: Part, seed: int, epoch: int) -> list[np.ndarray]:
     """The batches of one training epoch: each example exactly once, neighbours of similar length, anew each epoch.
 
     Shuffle everything; within each pool of about 50 batches sort by length and cut; shuffle the batches of all pools.
     Example lengths 9 3 8 2 7 4, batches of two, one pool: sorted 2 3 4 7 8 9 -> [2 3] [4 7] [8 9] -> shuffled.
     """
-    random = np.random.default_rng([seed, epoch])
+    random, lengths = np.random.default_rng([seed, epoch]), part.lengths
     order = random.permutation(len(lengths))
-    per_batch = batch_size or max(1, batch_tokens // max(1, int(lengths.mean())))
+    per_batch = part.batch_size or max(1, part.batch_tokens // max(1, int(lengths.mean())))
     pool = per_batch * BATCHES_PER_POOL
     batches = []
     for begin in range(0, len(order), pool):
         members = order[begin : begin + pool]
         members = members[np.argsort(lengths[members], kind="stable")]
-        batches += cut_batches(members, lengths, batch_size, batch_tokens)
+        batches += cut_batches(members, lengths, part.batch_size, part.batch_tokens)
     return [batches[i] for i in random.permutation(len(batches))]
+
+
+def mixed_batches(parts: Sequence[Part], seed: int, epoch: int) -> list[np.ndarray]:
+    """The batches of one epoch over several tasks: those of each task once, all in one random order. So a batch is of
+    one task, and a task has its share of the steps by its number of batches. Examples are numbered through: parts of
+    100 and 50 examples are 0 to 99 and 100 to 149.
+    """
+    if len(parts) == 1:
+        return epoch_batches(parts[0], seed, epoch)
+    batches, first = [], 0
+    for part in parts:
+        batches += [rows + first for rows in epoch_batches(part, seed, epoch)]
+        first += len(part.lengths)
+    order = np.random.default_rng([seed, epoch, len(parts)]).permutation(len(batches))
+    return [batches[i] for i in order]
 
 
 def eval_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
     """Every example once, sorted by length: the least padding. Results are put back in place by index."""
     return cut_batches(np.argsort(lengths, kind="stable"), lengths, None, batch_tokens)
+
+
+@dataclass(frozen=True)
+class Masking:
+    """An augmentation of the input: some tokens are shown as [MASK], other ones each time. Nothing is predicted at
+    those places (unlike in BERT's pretraining)."""
+
+    share: float
+    mask: int  # id of [MASK]
+    special: tuple[int, ...]  # ids that stay
+
+    def apply(self, batch: dict, random: np.random.Generator) -> None:
+        """Change batch["tokens"] in place."""
+        tokens = batch["tokens"].numpy()
+        chosen = (random.random(tokens.shape) < self.share) & ~np.isin(tokens, self.special)
+        tokens[chosen] = self.mask
+
+
+def make_masking(tokenizer: Tokenizer, share: float) -> Masking | None:
+    """None for a share of 0. Raises InputError for a tokenizer without [MASK]."""
+    if share == 0:
+        return None
+    mask, *special = (tokenizer.token_to_id(token) for token in ("[MASK]", "[CLS]", "[SEP]", "[PAD]"))
+    if mask is None:
+        raise InputError("data.mask_tokens: the tokenizer has no [MASK]")
+    return Masking(share, mask, tuple(special))
 
 
 class TrainingOrder:
@@ -78,16 +131,8 @@ class TrainingOrder:
     position 3 opens the second epoch.
     """
 
-    def __init__(
-        self,
-        lengths: np.ndarray,
-        epochs: float,
-        seed: int,
-        batch_tokens: int,
-        batch_size: int | None = None,
-        accumulate: int = 1,
-    ):
-        self._plan = (lengths, batch_size, batch_tokens, seed)
+    def __init__(self, parts: Sequence[Part], epochs: float, seed: int, accumulate: int = 1):
+        self._plan = (parts, seed)
         self._accumulate = accumulate
         self._cached: tuple[int, list[np.ndarray]] = (-1, [])
         # A whole number may come out of 3 x 0.1 + 2.7 as 3.0000000000000004; that is no fourth epoch.
@@ -98,7 +143,7 @@ class TrainingOrder:
 
     def _epoch(self, epoch: int) -> list[np.ndarray]:
         if self._cached[0] != epoch:
-            self._cached = (epoch, epoch_batches(*self._plan, epoch))
+            self._cached = (epoch, mixed_batches(*self._plan, epoch))
         return self._cached[1]
 
     def position(self, epochs: float) -> int:

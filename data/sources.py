@@ -2,18 +2,22 @@
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from data.splits import partition
 from data.squad import Question, parse_questions, read_questions
-from data.synthetic import qa_dataset
+from data.synthetic.qa import qa_dataset
+from data.synthetic.reviews import rating_rows, sentiment_rows
+from data.tables import Columns, Row, read_table
 from inputs import InputError, read_bytes
 
-# How many questions the generated set has where the spec gives no limit.
+# How many examples the generated sets have where the spec gives no limit.
 SYNTHETIC_QUESTIONS = {"train": 5000, "dev": 600}
+SYNTHETIC_REVIEWS = {"train": 3000, "dev": 600}
 
 
 def sample(examples: list, limit: int | None) -> list:
@@ -46,11 +50,73 @@ def question_set(
         generated = qa_dataset(split, limit or SYNTHETIC_QUESTIONS[split])
         digest = hashlib.sha256(json.dumps(generated, sort_keys=True).encode()).hexdigest()
         return QuestionSet(parse_questions(generated, f"synthetic_qa {split}"), digest, [])
+    contents = read_files(root, files)
+    questions, misplaced = read_questions(contents, bad_answers)
+    return QuestionSet(sample(questions, limit), fingerprint(contents), misplaced)
+
+
+def read_files(root: Path, files: Sequence[str]) -> dict[Path, bytes]:
+    """{path: contents}, read once: what is fingerprinted is what is used."""
     paths = [root / file for file in files]
     for path in paths:
         if not path.exists():
             raise InputError(f"{path}: no such file; --data-root names the folder that the spec's data files are in")
-    contents = {path: read_bytes(path) for path in paths}  # read once: what is fingerprinted is what is used
-    questions, misplaced = read_questions(contents, bad_answers)
-    digest = hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in contents.values())).hexdigest()
-    return QuestionSet(sample(questions, limit), digest, misplaced)
+    return {path: read_bytes(path) for path in paths}
+
+
+def fingerprint(contents: dict[Path, bytes]) -> str:
+    return hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in contents.values())).hexdigest()
+
+
+# ---- labelled texts --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Split:
+    """How the development texts are told from the training texts, and how many of each are used."""
+
+    dev_fraction: float | None = None  # this share of the training files, stratified
+    folds: int | None = None  # or one of so many stratified parts of them,
+    fold: int | None = None  # this one
+    train_limit: int | None = None
+    dev_limit: int | None = None
+
+
+def row_sets(
+    source: str,
+    train: Sequence[str],
+    dev: Sequence[str],
+    root: Path,
+    columns: Columns,
+    split: Split,
+    stratum: Callable[[Row], object],
+) -> tuple[list[Row], list[Row], dict[str, str]]:
+    """Training and development rows of an experiment, and the fingerprint of what each was made from. stratum: by what
+    a split is stratified."""
+    if source != "files":
+        generate = {"synthetic_sentiment": sentiment_rows, "synthetic_rating": rating_rows}[source]
+        limits = {"train": split.train_limit, "dev": split.dev_limit}
+        rows = {key: generate(key, limit or SYNTHETIC_REVIEWS[key]) for key, limit in limits.items()}
+        digests = {
+            key: hashlib.sha256(json.dumps([(row.text, row.label) for row in made]).encode()).hexdigest()
+            for key, made in rows.items()
+        }
+        return rows["train"], rows["dev"], digests
+    contents = read_files(root, train)
+    rows = [row for path, data in contents.items() for row in read_table(path, data, columns)]
+    digests = {"train": fingerprint(contents)}
+    if dev:
+        contents = read_files(root, dev)
+        dev_rows = [row for path, data in contents.items() for row in read_table(path, data, columns)]
+    else:
+        shares = (
+            [1 - split.dev_fraction, split.dev_fraction] if split.folds is None else [1 / split.folds] * split.folds
+        )
+        part = partition(rows, [stratum(row) for row in rows], shares)
+        judged = part == (1 if split.folds is None else split.fold)
+        dev_rows = [rows[i] for i in np.flatnonzero(judged)]
+        rows = [rows[i] for i in np.flatnonzero(~judged)]
+        if not rows or not dev_rows:
+            raise InputError(f"{', '.join(train)}: too few different texts for the split into training and development")
+    digests["dev"] = fingerprint(contents)
+    return sample(rows, split.train_limit), sample(dev_rows, split.dev_limit), digests

@@ -169,7 +169,7 @@ def _context_windows(length: int, room: int, doc_stride: int) -> list[tuple[int,
         start += doc_stride
 
 
-def _encode(texts: Sequence[str], tokenizer: Tokenizer) -> list[Encoding]:
+def encode(texts: Sequence[str], tokenizer: Tokenizer) -> list[Encoding]:
     """Tokenize without special tokens, with a progress bar where it takes long."""
     encoded = []
     for begin in tqdm(range(0, len(texts), 1000), desc="tokenizing", leave=False, disable=None, delay=1):
@@ -194,13 +194,13 @@ def make_windows(
     cls, sep, pad = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[PAD]"))
     contexts = list(dict.fromkeys(question.context for question in questions))
     context_number = {context: number for number, context in enumerate(contexts)}
-    encoded = _encode(contexts, tokenizer)
+    encoded = encode(contexts, tokenizer)
     context_ids = [np.array(e.ids, dtype=np.int32) for e in encoded]
     context_chars = [np.array(e.offsets, dtype=np.int32).reshape(-1, 2) for e in encoded]
     context_offset = np.cumsum([0] + [len(ids) for ids in context_ids])
-    query_ids = [e.ids for e in _encode([q.question for q in questions], tokenizer)]
+    query_ids = [e.ids for e in encode([q.question for q in questions], tokenizer)]
 
-    counts = {"questions": len(questions), "windows": 0, "questions_cut": 0, "answers_widened": 0, "answers_lost": 0}
+    counts = {"windows": 0, "questions_cut": 0, "answers_widened": 0, "answers_lost": 0}
     pieces, rows = [], []
     for number, question in enumerate(questions):
         query = query_ids[number][:max_query_length]

@@ -2,9 +2,8 @@
 
 import statistics
 
+from experiments.spec import direction
 from inputs import InputError
-
-LOWER_IS_BETTER = ("loss",)
 
 
 def of_kind(records: list[dict], kind: str) -> list[dict]:
@@ -22,9 +21,9 @@ def training_loss(train: list[dict], after: int, until: int) -> float | None:
 
 
 def evaluation_table(records: list[dict], best: dict | None) -> list[dict]:
-    """A row per evaluation: step, epoch, phase, seconds, train_loss since the one before, the metrics, and whether it
-    is the record `best`."""
-    train, rows, before = of_kind(records, "train"), [], 0
+    """A row per evaluation: step, epoch, phase, seconds, train_loss and train_seconds (of steps) since the one before,
+    the metrics, and whether it is the record `best`."""
+    train, rows, before, clock = of_kind(records, "train"), [], 0, 0.0
     for record in of_kind(records, "eval"):
         rows.append(
             {
@@ -33,12 +32,25 @@ def evaluation_table(records: list[dict], best: dict | None) -> list[dict]:
                 "phase": record.get("phase"),
                 "seconds": record["seconds"],
                 "train_loss": training_loss(train, before, record["step"]),
+                "train_seconds": record["clock"]["train"] - clock,
                 **record["metrics"],
                 "best": record is best,
             }
         )
-        before = record["step"]
+        before, clock = record["step"], record["clock"]["train"]
     return rows
+
+
+def overfitting(table: list[dict]) -> dict | None:
+    """Whether the run went on after it had stopped to generalise: {"step", "train_loss", "loss"}, the evaluation with
+    the lowest dev loss and how both losses changed from there to the last one. None where the dev loss rose by less
+    than 2 % of itself, or the training loss did not fall."""
+    rows = [row for row in table if row.get("loss") is not None and row["train_loss"] is not None]
+    if not rows:
+        return None
+    lowest, last = min(rows, key=lambda row: row["loss"]), rows[-1]
+    change = {"step": lowest["step"]} | {key: last[key] - lowest[key] for key in ("train_loss", "loss")}
+    return change if change["train_loss"] < 0 and change["loss"] > 0.02 * lowest["loss"] else None
 
 
 def phase_shares(records: list[dict], parameters: int) -> list[dict]:
@@ -70,6 +82,11 @@ def difference(a: float | None, b: float | None) -> float | None:
     return None if a is None or b is None else a - b
 
 
+def task_kinds(spec: dict) -> list[str]:
+    """What an experiment trains: one kind of task, or those of its several tasks."""
+    return list(dict.fromkeys(task["task"] for task in spec.get("tasks", {}).values())) or [spec["model"]["task"]]
+
+
 def summarise(records: list[dict]) -> dict:
     """The summary of one run as plain JSON values. Raises InputError where there is nothing to summarise.
 
@@ -82,7 +99,7 @@ def summarise(records: list[dict]) -> dict:
         raise InputError("the first record, kind 'run', is missing: nothing can be said about this run")
     spec = start["spec"]
     metric = spec["eval"]["metric"]
-    sign = -1 if metric in LOWER_IS_BETTER else 1
+    sign = direction(metric)
     evaluations = [r for r in of_kind(records, "eval") if r["metrics"].get(metric) is not None]
     best = max(evaluations, key=lambda r: sign * r["metrics"][metric], default=None)
     table = evaluation_table(records, best)
@@ -94,17 +111,21 @@ def summarise(records: list[dict]) -> dict:
     names = evaluations[0]["metrics"] if evaluations else ()
     return {
         "name": spec["name"],
+        "spec": spec,
         "status": end["reason"] if end else "unfinished",
         "seed": spec["seed"],
-        "task": spec["model"]["task"],
+        "task": " and ".join(task_kinds(spec)),
         "pretrained": start["pretrained"]["name"],
         "metric": metric,
-        "questions": {split: start["data"][split]["questions"] for split in ("train", "dev")},
+        "data": {
+            split: f"{counts['examples']:,} {counts['kind']}" for split, counts in start["data"]["splits"].items()
+        },
         "device": start["device"],
         "precision": start["precision"],
         "steps": records[-1]["step"],
         "steps_planned": start["steps_planned"],
         "evaluations": table,
+        "overfitting": overfitting(table),
         "best": best_row,
         "final": final,
         "final_minus_best": {n: difference(final.get(n), best_row.get(n)) for n in names} if best_row else None,
@@ -118,3 +139,58 @@ def summarise(records: list[dict]) -> dict:
             f"{r['event']} at step {r['step']}: {r.get('message', '')}".rstrip(": ") for r in of_kind(records, "event")
         ],
     }
+
+
+# ---- several runs ----------------------------------------------------------------------------------------------------
+
+REPEATED = ("seed", "data.fold")  # runs that differ in these alone are repetitions of one another
+
+
+def flat(spec: dict, path: str = "") -> dict:
+    """{"optim": {"lr": 1}} -> {"optim.lr": 1}; lists by position, "phases.0.epochs"; an empty one as itself."""
+    items = spec.items() if isinstance(spec, dict) else ((str(i), item) for i, item in enumerate(spec))
+    found = {}
+    for key, value in items:
+        inner = flat(value, f"{path}{key}.") if isinstance(value, dict | list) else {}
+        found |= inner or {f"{path}{key}": value}
+    return found
+
+
+def spread(values: list[float]) -> dict:
+    """mean, sd (of the sample; null for one value) and n"""
+    sd = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "sd": sd, "n": len(values)}
+
+
+def compare(summaries: list[dict]) -> dict:
+    """Runs beside each other, the best first: a row for each set of settings, over its seeds and folds.
+
+    differing: the settings in which the runs differ (name, seed and fold apart). Each row has the values of those
+    (`settings`), the runs, mean and sd of each metric at the runs' best evaluations, of the training seconds, and the
+    largest memory. Runs without an evaluation are left out and named in `without`.
+    """
+    specs = [{k: v for k, v in flat(s["spec"]).items() if k not in (*REPEATED, "name")} for s in summaries]
+    keys = dict.fromkeys(key for spec in specs for key in spec)
+    differing = [key for key in keys if len({repr(spec.get(key)) for spec in specs}) > 1]
+    groups: dict[str, list[dict]] = {}
+    for summary, spec in zip(summaries, specs, strict=True):
+        if summary["best"]:
+            groups.setdefault(repr([spec.get(key) for key in differing]), []).append(summary)
+    rows = []
+    for members in groups.values():
+        spec = flat(members[0]["spec"])
+        names = [n for n in members[0]["final_minus_best"] if all(m["best"].get(n) is not None for m in members)]
+        rows.append(
+            {
+                "settings": {key: spec.get(key) for key in differing},
+                "runs": [m["name"] for m in members],
+                "unfinished": [m["name"] for m in members if m["status"] not in ("finished", "stopped early")],
+                "metric": members[0]["metric"],
+                "metrics": {name: spread([m["best"][name] for m in members]) for name in names},
+                "train_seconds": spread([m["seconds"]["train"] for m in members]),
+                "peak_memory_mb": max(m["peak_memory_mb"] or 0 for m in members),
+            }
+        )
+    if len({row["metric"] for row in rows}) == 1:
+        rows.sort(key=lambda row: -direction(row["metric"]) * row["metrics"][row["metric"]]["mean"])
+    return {"differing": differing, "rows": rows, "without": [s["name"] for s in summaries if not s["best"]]}

@@ -40,7 +40,7 @@ def null_threshold(trained: Trained) -> float | None:
 
 def answer(trained: Trained, questions: Sequence[Question]) -> Answered:
     """Answer all questions in batches, with the run's own windows and decoding."""
-    data, settings = trained.spec.data, trained.spec.eval
+    data, settings = trained.task.data, trained.spec.eval
     windows = make_windows(questions, trained.tokenizer, data.max_length, data.doc_stride, data.max_query_length)
     start, end, _ = window_logits(trained.model, windows, trained.device, trained.precision)
     answers = decode(windows, questions, start, end, settings.n_best, settings.max_answer_length)

@@ -1,35 +1,44 @@
 """From a spec to a model, and what was trained to and from a checkpoint folder."""
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 
 from experiments.schedule import part_of
 from experiments.spec import Spec
 from inputs import InputError
 from lora.adapter import load_adapter, save_adapter
 from lora.inject import inject, lora_layers
-from model.bert import Dropout
+from model.bert import BertEncoder, Dropout
 from model.checkpoint import fill_parameters, read_tensors, write_tensors
-from model.heads import SpanHead, TaskModel
+from model.heads import TaskModel
 from model.pretrained import Pretrained, load_encoder, load_tokenizer
 
 HEAD, ENCODER = "head.safetensors", "encoder.safetensors"
 
 
-def build_model(spec: Spec) -> tuple[TaskModel, Pretrained, Tokenizer]:
-    """Pretrained encoder, LoRA where the spec asks for it, a new head. Random parts draw from torch's generator: seed
-    it first. Every parameter of the result is frozen until `set_trainable`."""
+@dataclass(frozen=True)
+class Base:
+    """What a checkpoint gives: an encoder with its weights, and its tokenizer."""
+
+    encoder: BertEncoder
+    pretrained: Pretrained
+    tokenizer: Tokenizer
+
+
+def load_base(spec: Spec) -> Base:
+    """Encoder and tokenizer of `model.pretrained`. Raises InputError where they do not fit each other or the spec."""
     overrides = {"attention": spec.model.attention, "attention_dropout": spec.model.attention_dropout}
     if spec.model.dropout is not None:
         overrides["dropout"] = spec.model.dropout
     encoder, pretrained = load_encoder(spec.model.pretrained, **overrides)
-    if spec.data.max_length > encoder.config.max_positions:
+    longest = max(task.data.max_length for task in spec.task_specs().values())
+    if longest > encoder.config.max_positions:
         raise InputError(
-            f"data.max_length: {spec.data.max_length}, but {spec.model.pretrained} has only "
-            f"{encoder.config.max_positions} positions"
+            f"data.max_length: {longest}, but {spec.model.pretrained} has only {encoder.config.max_positions} positions"
         )
     tokenizer = load_tokenizer(pretrained.folder)
     largest = max(tokenizer.get_vocab().values())
@@ -38,6 +47,14 @@ def build_model(spec: Spec) -> tuple[TaskModel, Pretrained, Tokenizer]:
             f"{pretrained.folder}: the tokenizer's token ids go up to {largest}, the encoder knows "
             f"{encoder.config.vocab_size} tokens; they do not belong together"
         )
+    return Base(encoder, pretrained, tokenizer)
+
+
+def build_model(spec: Spec, base: Base, make_head: Callable[[Base], nn.Module]) -> TaskModel:
+    """The encoder of `base`, with LoRA where the spec asks for it, under the head that make_head(base) makes.
+    Random parts draw from torch's generator: seed it first. Every parameter of the result is frozen until
+    `set_trainable`."""
+    encoder = base.encoder
     if spec.lora is not None:
         inject(
             encoder,
@@ -48,8 +65,7 @@ def build_model(spec: Spec) -> tuple[TaskModel, Pretrained, Tokenizer]:
             ranks=spec.lora.ranks,
             rslora=spec.lora.rslora,
         )
-    model = TaskModel(encoder, SpanHead(encoder.config.hidden_size, spec.model.head_dropout))
-    return model.requires_grad_(False), pretrained, tokenizer
+    return TaskModel(encoder, make_head(base)).requires_grad_(False)
 
 
 def _encoder_parameters(model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> dict[str, Tensor]:

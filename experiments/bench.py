@@ -25,8 +25,8 @@ import data.batching
 import model.bert
 import train
 from experiments import machine
+from experiments.read import read_spec
 from experiments.run import Run
-from experiments.spec import read_spec
 from inputs import InputError
 from lora.layer import LoRALinear
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from data.classification import Outputs
 from experiments.assemble import save_trained
 from experiments.parse import build
 from experiments.run import Progress, Run
@@ -14,7 +15,7 @@ from experiments.spec import Spec
 from inputs import InputError, read_json, shown
 from model.checkpoint import sha256_of, surviving, training_tensors, write_json, write_tensors, write_whole
 
-CHECKPOINT_FORMAT = 3  # raised whenever a checkpoint of before could not be continued to the same numbers
+CHECKPOINT_FORMAT = 4  # raised whenever a checkpoint of before could not be continued to the same numbers
 STATE, TRAINING = "checkpoint.json", "training.safetensors"
 
 
@@ -24,6 +25,7 @@ class Checkpoint:
 
     format: int
     identity: dict  # see `identity`
+    outputs: dict[str, Outputs]  # what those of each task's head mean
     sha256: dict[str, str]  # of each file beside it
     metrics_bytes: int  # how much of metrics.jsonl it goes with
     metrics_sha256: str  # of that much
@@ -139,6 +141,7 @@ def save(run: Run, target: Path, training: bool) -> None:
         state = Checkpoint(
             format=CHECKPOINT_FORMAT,
             identity=identity(run),
+            outputs=run.task.outputs,
             sha256={file.name: sha256_of(file) for file in sorted(folder.iterdir())},
             metrics_bytes=run.log.offset,
             metrics_sha256=run.log.sha256,

@@ -28,20 +28,19 @@ def banner(run: Run, tables: list[list[dict]], remark: str | None) -> None:
     """One screen: what trains, how much of it, on what. tables: the rows of `train.phase_table` for each phase."""
     spec, config, pretrained = run.spec, run.model.encoder.config, run.pretrained
     total = sum(parameter.numel() for parameter in run.model.parameters())
-    counts = run.task.counts
-    say(f"{spec.name}: {spec.model.task}, seed {spec.seed}")
+    kinds = dict.fromkeys(task.task for task in spec.task_specs().values())
+    say(f"{spec.name}: {' and '.join(kinds)}, seed {spec.seed}")
     say(
         f"  model    {pretrained.name}: {config.num_layers} layers, {config.hidden_size} wide, "
         f"{amount(total)} parameters with its head"
     )
     if pretrained.unused:
         say(f"           not used from the checkpoint: {', '.join(pretrained.unused)}")
-    for split in ("train", "dev"):
-        c = counts[split]
-        notes = [f"{c[key]} {text}" for key, text in NOTES.items() if c[key]]
-        say("; ".join([f"  {split:8} {c['questions']:,} questions in {c['windows']:,} windows", *notes]))
-    for misplaced in run.task.misplaced[:3]:
-        say(f"           left out, for example: {one_line(misplaced)}")
+    for split, counts in run.task.splits.items():
+        notes = [text.format(f"{counts[key]:,}") for key, text in NOTES.items() if counts.get(key)]
+        say(f"  {split:8} " + ", ".join([f"{counts['examples']:,} {counts['kind']}", *notes]))
+    for remark in run.task.remarks:
+        say(f"           {one_line(remark)}")
     say(f"  machine  {run.device}, {run.precision.name} ({run.precision.reason})")
     for index, (phase, rows) in enumerate(zip(spec.phases, tables, strict=True)):
         trained = sum(row["parameters"] for row in rows)
@@ -56,16 +55,24 @@ def banner(run: Run, tables: list[list[dict]], remark: str | None) -> None:
 
 
 NOTES = {
-    "answers_misplaced": "answers left out (not where they say)",
-    "questions_cut": "questions cut to max_query_length",
-    "answers_widened": "answers that begin or end inside a token",
-    "answers_lost": "answers without a token (labelled as no answer)",
+    "windows": "{} windows",
+    "answers_misplaced": "{} answers left out (not where they say)",
+    "questions_cut": "{} questions cut to max_query_length",
+    "answers_widened": "{} answers that begin or end inside a token",
+    "answers_lost": "{} answers without a token (labelled as no answer)",
+    "labels": "{} labels",
+    "texts_cut": "{} cut to max_length",
+    "duplicates": "{} are in the training set too",
+    "near_duplicates": "{} up to case, accents, punctuation and spaces",
 }
+
+
+IN_A_LINE = ("loss", "mean", "exact", "accuracy", "macro_f1", "f1", "micro_f1", "rmse", "mae", "pearson")
 
 
 def metrics_line(metrics: dict[str, float]) -> str:
     """The metrics that fit a line: "loss 1.234  exact 56.7  f1 65.4"; `eval.py summary` shows all."""
-    return "  ".join(f"{key} {number(metrics[key], key)}" for key in ("loss", "exact", "f1") if key in metrics)
+    return "  ".join(f"{key} {number(metrics[key], key)}" for key in IN_A_LINE if key in metrics)
 
 
 def ending(run: Run, reason: str) -> None:

@@ -118,7 +118,7 @@ def _record_run(run: Run) -> None:
         **machine.describe(run.device),
         precision=run.precision.name,
         precision_reason=run.precision.reason,
-        data={"fingerprints": run.task.fingerprints, **run.task.counts},
+        data={"fingerprints": run.task.fingerprints, "splits": run.task.splits},
         pretrained={"name": run.pretrained.name, "sha256": run.pretrained.sha256, "unused": run.pretrained.unused},
         parameters=sum(parameter.numel() for parameter in run.model.parameters()),
         steps_planned=len(run.order),

@@ -96,6 +96,11 @@ def peak_memory_mb(device: torch.device) -> int:
     return peak >> 20 if sys.platform == "darwin" else peak >> 10  # macOS counts bytes, Linux KiB
 
 
+def to_device(batch: dict, device: torch.device) -> dict:
+    """The tensors of a batch on the device; what else is in it as it is."""
+    return {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
+
+
 def describe(device: torch.device) -> dict:
     """What the `run` record says of the machine and the software."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()

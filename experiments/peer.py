@@ -20,29 +20,34 @@ import torch
 from torch import Tensor, nn
 from tqdm import tqdm
 
-from data.decoding import decode
-from data.squad import collate
 from experiments.console import metrics_line, say
+from experiments.machine import to_device
+from experiments.read import read_spec
 from experiments.run import Run
 from experiments.schedule import entry_for, rate_factor
-from experiments.span_qa import metrics, window_logits
-from experiments.spec import read_spec
+from experiments.spec import LossSpec
 from inputs import InputError, refuse
 from model.names import hugging_face_name
 from train import set_up
 
 
 class Peer(nn.Module):
-    """BertForQuestionAnswering with peft's LoRA, behind the interface of our TaskModel: batch -> logits [B, 2, T]."""
+    """BertForQuestionAnswering or BertForSequenceClassification, with peft's LoRA, behind the interface of our
+    TaskModel: batch -> logits [B, 2, T] or [B, K]."""
 
     def __init__(self, run: Run, attention: str):
         from peft import LoraConfig, get_peft_model
-        from transformers import BertForQuestionAnswering
+        from transformers import BertForQuestionAnswering, BertForSequenceClassification
 
         super().__init__()
-        spec = run.spec
+        spec, self.spans = run.spec, run.spec.model.task == "span_qa"
         torch.manual_seed(spec.seed)
-        self.net = BertForQuestionAnswering.from_pretrained(run.pretrained.folder, attn_implementation=attention)
+        settings = {"attn_implementation": attention}
+        if self.spans:
+            self.net = BertForQuestionAnswering.from_pretrained(run.pretrained.folder, **settings)
+        else:
+            settings["num_labels"] = run.model.head.output.out_features
+            self.net = BertForSequenceClassification.from_pretrained(run.pretrained.folder, **settings)
         if spec.lora is not None:
             config = LoraConfig(
                 r=spec.lora.rank,
@@ -60,14 +65,20 @@ class Peer(nn.Module):
     def forward(self, batch: dict[str, Tensor]) -> Tensor:
         mask = None if batch["mask"] is None else batch["mask"].long()
         out = self.net(input_ids=batch["tokens"], token_type_ids=batch["types"], attention_mask=mask)
-        return torch.stack([out.start_logits, out.end_logits], 1).float()
+        return torch.stack([out.start_logits, out.end_logits], 1).float() if self.spans else out.logits.float()
 
     def loss(self, logits: Tensor, batch: dict[str, Tensor], *_) -> Tensor:
-        """Their loss, over all positions, for each example [B]."""
+        """Their loss, of spans over all positions, for each example [B]."""
+        if not self.spans:
+            return nn.functional.cross_entropy(logits, batch["target"], reduction="none")
         start, end = (
             nn.functional.cross_entropy(logits[:, i], batch["span"][:, i], reduction="none") for i in range(2)
         )
         return (start + end) / 2
+
+
+# Where theirs keep what our head holds.
+HEAD_NAMES = {"head.output": ("qa_outputs", "classifier"), "head.pool.dense": ("bert.pooler.dense",)}
 
 
 def parameters_by_our_names(run: Run, peer: Peer) -> dict[str, nn.Parameter]:
@@ -76,8 +87,8 @@ def parameters_by_our_names(run: Run, peer: Peer) -> dict[str, nn.Parameter]:
     prefix = "base_model.model." if run.spec.lora is not None else ""
     for name, _ in run.model.named_parameters():
         path, _, leaf = name.rpartition(".")
-        if path == "head.output":
-            candidates = [f"{prefix}qa_outputs.{leaf}"]
+        if path in HEAD_NAMES:
+            candidates = [f"{prefix}{place}.{leaf}" for place in HEAD_NAMES[path]]
         else:
             module = f"{prefix}bert.{hugging_face_name(path.removeprefix('encoder.'), 'bert')}"
             candidates = [f"{module}.{leaf}", f"{module}.base_layer.{leaf}", f"{module}.{leaf}.default.weight"]
@@ -122,7 +133,7 @@ def compare(run: Run, attention: str) -> dict:
 def step(run: Run, peer: Peer, optimizer: torch.optim.Optimizer, batches: list[np.ndarray]) -> None:
     count = sum(len(rows) for rows in batches)
     for rows in batches:
-        batch = {k: v if v is None else v.to(run.device) for k, v in collate(run.task.train, rows).items()}
+        batch = to_device(run.task.batch(rows, np.random.default_rng(0)), run.device)
         with run.precision.autocast(run.device):
             logits = peer(batch)
         (peer.loss(logits, batch).sum() / count).backward()
@@ -133,10 +144,7 @@ def step(run: Run, peer: Peer, optimizer: torch.optim.Optimizer, batches: list[n
 
 
 def evaluate(run: Run, peer: Peer, position: int) -> dict:
-    task, settings = run.task, run.spec.eval
-    start, end, losses = window_logits(peer, task.dev, run.device, run.precision)
-    answers = decode(task.dev, task.dev_questions, start, end, settings.n_best, settings.max_answer_length)
-    result = {"loss": float(losses.mean()), **metrics(task.dev_questions, answers, task.null_threshold)}
+    result = run.task.evaluate(peer, run.device, run.precision)
     epoch = run.order.epochs_at(position)
     say(f"  epoch {epoch:5.2f}  {metrics_line(result)}")
     return {"epoch": epoch, **result}
@@ -152,8 +160,13 @@ def main(argv: list[str] | None = None) -> int:
     arguments = parser.parse_args(argv)
     try:
         spec = read_spec(arguments.exp, arguments.set)
-        if spec.optim.name != "adamw" or spec.optim.label_smoothing or spec.model.task != "span_qa":
-            raise InputError(f"{arguments.exp}: the comparison knows span QA, adamw and no label smoothing")
+        plain = spec.optim.name == "adamw" and not spec.optim.l1 and not spec.tasks and spec.loss == LossSpec()
+        pooled = spec.model.task == "classification" and spec.model.pooling == "cls_pooler"
+        if not plain or not (pooled or spec.model.task == "span_qa") or spec.data.mask_tokens:
+            raise InputError(
+                f"{arguments.exp}: the comparison knows span_qa, or classification with pooling cls_pooler, with adamw "
+                "and none of the settings for losses and masking"
+            )
         if not (find_spec("transformers") and find_spec("peft")):
             raise InputError("transformers and peft are not installed; pip install -r requirements-peers.txt")
         result = compare(set_up(spec, Path("runs") / spec.name, arguments.data_root), arguments.attention)

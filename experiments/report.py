@@ -32,19 +32,26 @@ def clock_line(clock: dict[str, float]) -> str:
 
 
 def number(value: float | None, name: str, sign: str = "") -> str:
-    """Losses with three decimals, percentages with one, "-" where there is no value. sign: "+" shows it always."""
+    """Percentages with one decimal, all else with three, "-" where there is no value. sign: "+" shows it always."""
     if value is None:
         return "-"
-    return f"{value:{sign}.3f}" if "loss" in name else f"{value:{sign}.1f}"
+    three = name.rpartition(".")[2] in ("loss", "train_loss", "rmse", "mae", "mse", "r2", "pearson", "spearman")
+    return f"{value:{sign}.3f}" if three else f"{value:{sign}.1f}"
 
 
-COLUMN = {"train_loss": "train loss", "loss": "dev loss"}
-# Columns of their own, or of little use beside the others (--json has them): a "no answer" is right or wrong, so its
-# exact match and its F1 are one number.
-NOT_SHOWN = (
-    *("step", "epoch", "phase", "seconds", "best", "HasAns_exact", "NoAns_exact"),
-    *("total", "HasAns_total", "NoAns_total", "best_exact", "best_exact_thresh", "best_f1_thresh"),
+COLUMN = {"train_loss": "train loss", "loss": "dev loss", "train_seconds": "training"}
+# The metrics that a table of evaluations has room for; --json has all. Of a run with several tasks: NAME.metric.
+SHOWN = (
+    *("loss", "mean", "accuracy", "precision", "recall", "exact", "f1", "HasAns_f1", "NoAns_f1", "best_f1"),
+    *("macro_f1", "micro_f1", "best_micro_f1"),
+    *("rmse", "mae", "r2", "pearson", "spearman"),
 )
+
+
+def shown_metrics(metrics: dict) -> list[str]:
+    """The metrics of one evaluation that are shown, in the order of SHOWN."""
+    names = [key for key in metrics if key.rpartition(".")[2] in SHOWN and not key.endswith(".loss")]
+    return sorted(names, key=lambda key: (key.rpartition(".")[0], SHOWN.index(key.rpartition(".")[2])))
 
 
 def table(rows: list[dict], columns: list[str]) -> list[str]:
@@ -54,20 +61,22 @@ def table(rows: list[dict], columns: list[str]) -> list[str]:
     return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
 
 
-def print_summary(summary: dict, remarks: list[str]) -> None:
+def print_summary(summary: dict) -> None:
     """The summary of one run (`analysis.summarise`) as text."""
     s, best, final = summary, summary["best"], summary["final"]
     print(f"{s['name']}: {s['status']}, {s['steps']} of {s['steps_planned']} steps, seed {s['seed']}")
     print(f"{s['task']} on {s['pretrained']}, {s['device']} in {s['precision']}")
-    print(", ".join(f"{split}: {count:,} questions" for split, count in s["questions"].items()) + "\n")
+    print(", ".join(f"{split}: {count}" for split, count in s["data"].items()) + "\n")
     if s["evaluations"]:
-        metrics = [key for key in s["evaluations"][0] if key not in NOT_SHOWN]
+        metrics = shown_metrics(s["evaluations"][0])
         rows = [
             {
                 "": "best" if row["best"] else "",
                 "step": str(row["step"]),
                 "epoch": f"{row['epoch']:.2f}",
                 "phase": str(row["phase"]),
+                "training": duration(row["train_seconds"]),
+                "train loss": number(row["train_loss"], "loss"),
                 **{COLUMN.get(key, key): number(row.get(key), key) for key in metrics},
             }
             for row in s["evaluations"]
@@ -77,12 +86,19 @@ def print_summary(summary: dict, remarks: list[str]) -> None:
         print("no evaluation yet")
     print()
     if best and best is not final:
-        change = ", ".join(f"{key} {number(value, key, '+')}" for key, value in s["final_minus_best"].items())
+        change = s["final_minus_best"]
+        change = ", ".join(f"{key} {number(change[key], key, '+')}" for key in shown_metrics(change))
         print(f"final - best  {change}")
     if final and final["train_loss"] is not None and final.get("loss") is not None:
         print(
             f"train vs dev  final loss {final['train_loss']:.3f} in training mode, {final['loss']:.3f} on dev "
             f"({final['loss'] - final['train_loss']:+.3f})"
+        )
+    if s["overfitting"]:
+        since = s["overfitting"]
+        print(
+            f"overfitting   since step {since['step']}: train loss {since['train_loss']:+.3f}, dev loss "
+            f"{since['loss']:+.3f}"
         )
     for phase in s["phases"]:
         print(
@@ -102,93 +118,33 @@ def print_summary(summary: dict, remarks: list[str]) -> None:
         print(f"memory        {s['peak_memory_mb']:,} MiB at its peak{size}")
     for event in s["events"]:
         print(f"event         {one_line(event)}")
-    for remark in remarks:
+    for remark in s["remarks"]:
         print(f"note          {one_line(remark)}")
 
 
-# ---- eval.py score ---------------------------------------------------------------------------------------------------
-
-SCORES = {
-    "exact": "exact",
-    "f1": "f1",
-    "HasAns_exact": "HasAns exact",
-    "HasAns_f1": "HasAns f1",
-    "NoAns_f1": "NoAns",
-    "best_exact": "best exact",
-    "best_f1": "best f1",
-    "start_accuracy": "start",
-    "end_accuracy": "end",
-    "span_accuracy": "both",
-}
+def mean_sd(values: dict, name: str) -> str:
+    """ "92.3 ± 0.4", "92.3" for one run"""
+    if values["sd"] is None:
+        return number(values["mean"], name)
+    return f"{number(values['mean'], name)} ± {number(values['sd'], name)}"
 
 
-def print_scores(data: str, questions: int, misplaced: int, results: list[dict]) -> None:
-    """What `eval.py score` found, a row per run, then where each fails. results: see answering.score_run."""
-    print(
-        f"{data}: {questions:,} questions" + (f", {misplaced} answers not where they say" if misplaced else "") + "\n"
-    )
-    columns = [key for key in SCORES if any(key in result for result in results)]
+def print_comparison(found: dict) -> None:
+    """Several runs beside each other (`analysis.compare`) as text."""
     rows = []
-    for result in results:
-        values = {SCORES[key]: number(result.get(key), key) for key in columns}
-        rows.append({"": short(result["run"]), **values})
-    print("\n".join(table(rows, ["", *(SCORES[key] for key in columns)])))
-    for result in results:
-        print(f"\n{one_line(result['run'])}")
-        if result["threshold"] is not None:
-            best = ", ".join(f"{result[f'best_{key}_thresh']:.3f} for {key}" for key in ("exact", "f1"))
-            print(f"  threshold     {result['threshold']:.3f} of the null odds was used; best here: {best}")
-        if result.get("questions_cut"):
-            print(f"  cut           {result['questions_cut']} questions are longer than data.max_query_length")
-        if result.get("missing"):
-            first = one_line(", ".join(result["missing"][:3]))
-            print(
-                f"  missing       {len(result['missing'])} questions have no prediction and score 0; the first: {first}"
-            )
-        for name, buckets in result["buckets"].items():
-            shown = [
-                {"": bucket, "n": str(s["total"]), "exact": f"{s['exact']:.1f}", "f1": f"{s['f1']:.1f}"}
-                for bucket, s in buckets.items()
-            ]
-            lines = table(shown, ["", "n", "exact", "f1"])
-            print(f"  {name.replace('_', ' ')}\n    " + "\n    ".join(lines))
-        for miss in result.get("errors", []):
-            print_miss(miss)
-        if "written" in result:
-            print(f"  written       {one_line(result['written'])}: predictions.json, nbest.json, null_odds.json")
-
-
-def short(name: str) -> str:
-    """The end of a path, to fit a column."""
-    return one_line(name if len(name) <= 30 else f"...{name[-27:]}")
-
-
-def print_miss(miss: dict) -> None:
-    print(f"\n  {one_line(miss['question'])}  ({one_line(miss['id'])}, f1 {100 * miss['f1']:.0f})")
-    gold = " | ".join(miss["gold"]) or "(no answer)"
-    print(f"    gold       {one_line(gold)}" + ("  (no window holds it whole)" if miss["cut_off"] else ""))
-    print(f"    predicted  {one_line(miss['predicted']) or '(no answer)'}")
-    print(f"    sentence   {one_line(miss['sentence'])}")
-
-
-# ---- eval.py ask -----------------------------------------------------------------------------------------------------
-
-
-def print_answers(results: list[dict]) -> None:
-    """What `eval.py ask` found. results: see answering.ask."""
-    for result in results:
-        print(one_line(result["question"]))
-        for found in result["answers"]:
-            where = f"  [{one_line(found['text'])}]" if len(result["answers"]) > 1 else ""
-            if found["answer"]:
-                best, *others = found["candidates"]
-                print(f"  {one_line(best['answer'])}  ({best['probability']:.0%}, score {best['score']:.1f}){where}")
-                print(f"    {one_line(best['sentence'])}")
-            else:
-                others = found["candidates"]
-                margin = found["null_odds"] - (found["threshold"] or 0.0)
-                print(f"  no answer  (by {margin:.1f} over the threshold of {found['threshold'] or 0.0:.1f}){where}")
-            for other in others:
-                print(
-                    f"      or: {one_line(other['answer'])}  ({other['probability']:.0%}, score {other['score']:.1f})"
-                )
+    for row in found["rows"]:
+        time = duration(row["train_seconds"]["mean"])
+        metrics = {COLUMN.get(key, key): mean_sd(row["metrics"][key], key) for key in shown_metrics(row["metrics"])}
+        settings = {key: one_line(str(value)) for key, value in row["settings"].items()}
+        rows.append({**settings, "n": str(len(row["runs"])), **metrics, "training": time})
+        rows[-1]["memory"] = f"{row['peak_memory_mb']:,} MiB"
+    columns = list(dict.fromkeys(key for row in rows for key in row))
+    if rows:
+        print("\n".join(table([{key: row.get(key, "-") for key in columns} for row in rows], columns)))
+        metrics = dict.fromkeys(row["metric"] for row in found["rows"])
+        print(f"\nat each run's best evaluation by {' or '.join(metrics)}; mean ± sd over seeds and folds")
+    for row in found["rows"]:
+        for name in row["unfinished"]:
+            print(f"note          {one_line(name)} is not finished")
+    for name in found["without"]:
+        print(f"note          {one_line(name)} has no evaluation yet")

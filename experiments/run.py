@@ -4,12 +4,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
+from torch import nn
 
 from data.batching import TrainingOrder
 from experiments import machine, runlog
 from experiments.schedule import Group, trained_names
 from experiments.span_qa import SpanQA
 from experiments.spec import Spec
+from experiments.tasks import MultiTask
+from experiments.text_task import TextTask
 from model.heads import TaskModel
 from model.pretrained import Pretrained
 
@@ -75,13 +78,14 @@ class Run:
     precision: machine.Precision
     model: TaskModel
     pretrained: Pretrained
-    task: SpanQA
+    task: SpanQA | TextTask | MultiTask
     order: TrainingOrder
     phase_ends: list[int]  # position after each phase
     evaluate_at: set[int]  # positions after which an evaluation is due
     groups: list[Group]
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
+    l1: list[nn.Parameter]  # what optim.l1 penalises
     progress: Progress = field(default_factory=Progress)
     log: runlog.RunLog | None = None  # open once the folder is
     saved_at: tuple[int, int, float] = (0, 0, 0.0)  # position, step and seconds of the last checkpoint

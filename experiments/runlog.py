@@ -118,7 +118,15 @@ def _is_clock(value) -> bool:
 
 
 def _is_metrics(value) -> bool:
-    columns = {"step", "epoch", "phase", "seconds", "train_loss", "best"}  # beside which tables show them
+    columns = {
+        "step",
+        "epoch",
+        "phase",
+        "seconds",
+        "train_loss",
+        "train_seconds",
+        "best",
+    }  # beside which tables show them
     return (
         isinstance(value, dict)
         and all(number is None or _is_number(number) for number in value.values())
@@ -135,8 +143,10 @@ FIELDS = {
         "spec.model.task": _is_text,
         "spec.eval.metric": _is_text,
         "pretrained.name": _is_text,
-        "data.train.questions": _is_whole,
-        "data.dev.questions": _is_whole,
+        "data.splits": lambda splits: (
+            isinstance(splits, dict)
+            and all(_is_whole(_field(c, "examples")) and _is_text(_field(c, "kind")) for c in splits.values())
+        ),
         "device": _is_text,
         "precision": _is_text,
         "parameters": lambda value: _is_whole(value) and value > 0,
@@ -180,6 +190,14 @@ def fault(record) -> str | None:
         if not holds(_field(record, path)):
             return f"is a record of kind {record['kind']!r} without a usable {path!r}"
     return None
+
+
+def finished(folder: Path) -> bool:
+    """Whether the run in a folder has come to its end."""
+    if not (folder / FILE).is_file():
+        return False
+    records, _ = read_records(folder)
+    return bool(records) and records[-1]["kind"] == "end" and records[-1]["reason"] != "diverged"
 
 
 def read_records(folder: Path) -> tuple[list[dict], list[str]]:

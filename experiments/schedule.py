@@ -9,7 +9,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from experiments.spec import LAYER_RANGE, PhaseSpec
+from experiments.spec import LAYER_RANGE, OptimSpec, PhaseSpec
 from inputs import InputError
 
 # ---- what trains -----------------------------------------------------------------------------------------------------
@@ -57,6 +57,16 @@ def set_trainable(model: nn.Module, phase: PhaseSpec) -> None:
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(entry_for(phase, name) is not None)
         parameter.grad = None
+
+
+def l1_parameters(spec: OptimSpec, model: nn.Module) -> list[nn.Parameter]:
+    """What optim.l1_on names; empty where there is no penalty."""
+    if not spec.l1:
+        return []
+    for entry in spec.l1_on:
+        if not any(selects(entry, name) for name, _ in model.named_parameters()):
+            raise InputError(f"optim.l1_on: {entry!r} selects no parameter")
+    return [p for name, p in model.named_parameters() if any(selects(entry, name) for entry in spec.l1_on)]
 
 
 # ---- how fast --------------------------------------------------------------------------------------------------------

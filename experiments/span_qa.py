@@ -5,16 +5,17 @@ from pathlib import Path
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor
+from torch import Tensor, nn
 from tqdm import tqdm
 
-from data.batching import eval_batches
+from data.batching import Part, eval_batches, make_masking
+from data.classification import Outputs
 from data.decoding import Answers, decode, max_context
 from data.scoring import apply_threshold, average, score_each, thresholds
 from data.sources import question_set
 from data.squad import Question, Windows, collate, make_windows
-from experiments.machine import Precision
-from experiments.spec import Spec
+from experiments.machine import Precision, to_device
+from experiments.spec import EvalSpec, TaskSpec
 from inputs import InputError
 from model.heads import TaskModel
 
@@ -24,8 +25,8 @@ EVAL_BATCH_TOKENS = 4096  # on 2 cores a little faster than 2,048 or 8,192
 class SpanQA:
     """Training and development windows of an experiment. Building it reads, tokenizes and labels everything."""
 
-    def __init__(self, spec: Spec, tokenizer: Tokenizer, root: Path):
-        data = spec.data
+    def __init__(self, spec: TaskSpec, evaluation: EvalSpec, name: str, tokenizer: Tokenizer, root: Path):
+        data, self.spec = spec.data, spec
         window = {
             "max_length": data.max_length,
             "doc_stride": data.doc_stride,
@@ -37,27 +38,39 @@ class SpanQA:
         self.train = make_windows(train.questions, tokenizer, **window)
         self.dev = make_windows(dev.questions, tokenizer, **window)
         self.fingerprints = {"train": train.fingerprint, "dev": dev.fingerprint}
-        self.counts = {
-            "train": {**self.train.counts, "answers_misplaced": len(train.misplaced)},
-            "dev": {**self.dev.counts, "answers_misplaced": len(dev.misplaced)},
+        self.outputs = {name: Outputs()}  # a start and an end, nothing to remember
+        self.splits = {
+            split: {
+                "examples": len(each.questions),
+                "kind": "questions",
+                **windows.counts,
+                "answers_misplaced": len(each.misplaced),
+            }
+            for split, each, windows in (("train", train, self.train), ("dev", dev, self.dev))
         }
-        self.misplaced = [*train.misplaced, *dev.misplaced]
+        self.remarks = [f"left out, for example: {remark}" for remark in (*train.misplaced, *dev.misplaced)][:3]
+        self.parts = [Part(self.train.lengths, data.batch_tokens, data.batch_size)]
+        self.lengths = self.train.lengths  # tokens of each training window [N]
+        self._masking = make_masking(tokenizer, data.mask_tokens)
         self._train_ids = [question.id for question in train.questions]
         # A model that is shown unanswerable questions may answer "no answer"; another must not.
         always = all(question.answers for question in train.questions)
-        if always and spec.eval.metric.startswith("best_"):
-            raise InputError(f"eval.metric: {spec.eval.metric!r} needs training questions without an answer")
-        self.null_threshold = None if always else spec.eval.null_threshold
+        if always and evaluation.metric.rpartition(".")[2].startswith("best_"):
+            raise InputError(f"eval.metric: {evaluation.metric!r} needs training questions without an answer")
+        self.null_threshold = None if always else evaluation.null_threshold
         self._usable = max_context(self.dev)
-        self._decoding = {"n_best": spec.eval.n_best, "max_answer_length": spec.eval.max_answer_length}
+        self._decoding = {"n_best": evaluation.n_best, "max_answer_length": evaluation.max_answer_length}
 
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens of each training window [N]"""
-        return self.train.lengths
+    def batch(self, rows: np.ndarray, random: np.random.Generator) -> dict[str, Tensor | None]:
+        """The training windows `rows`. random: for what is drawn anew each time."""
+        batch = collate(self.train, rows)
+        if self._masking:
+            self._masking.apply(batch, random)
+        return batch
 
-    def batch(self, rows: np.ndarray, device: torch.device) -> dict[str, Tensor | None]:
-        return _to(collate(self.train, rows), device)
+    def losses(self, head: nn.Module, logits: Tensor, batch: dict) -> Tensor:
+        """What is minimised, for each window [B]."""
+        return head.loss(logits, batch, self.spec.loss.label_smoothing)
 
     def example_ids(self, rows: np.ndarray) -> list[str]:
         return [self._train_ids[i] for i in self.train.question[rows]]
@@ -81,7 +94,7 @@ def window_logits(
     losses = np.zeros(len(windows))
     batches = eval_batches(windows.lengths, EVAL_BATCH_TOKENS)
     for rows in tqdm(batches, desc="evaluating", leave=False, disable=None):
-        batch = _to(collate(windows, rows), device)
+        batch = to_device(collate(windows, rows), device)
         with precision.autocast(device):
             logits = model(batch)  # [B, 2, T]
         losses[rows] = model.head.loss(logits, batch).cpu().numpy()
@@ -103,7 +116,3 @@ def metrics(questions: list[Question], answers: list[Answers], threshold: float 
     odds = {question.id: answer.null_odds for question, answer in zip(questions, answers, strict=True)}
     at_threshold = (apply_threshold(questions, scores, odds, threshold) for scores in (exact, overlap))
     return average(questions, *at_threshold) | thresholds(questions, texts, exact, overlap, odds)
-
-
-def _to(batch: dict[str, Tensor | None], device: torch.device) -> dict[str, Tensor | None]:
-    return {key: None if value is None else value.to(device) for key, value in batch.items()}

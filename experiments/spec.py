@@ -1,4 +1,4 @@
-"""An experiment file: every setting, its meaning, its range, and which combinations make no sense.
+"""An experiment file: every setting, its meaning and its range. Which combinations make no sense: experiments/read.py.
 
 `python -m experiments.spec` prints this file's settings as a reference.
 """
@@ -6,12 +6,12 @@
 import dataclasses
 import re
 from dataclasses import dataclass
-from pathlib import Path
 
-from experiments.parse import build, override, reference, setting
-from inputs import InputError, read_json, shown
+from experiments.parse import reference, setting
 
 REQUIRED = dataclasses.MISSING
+TASKS = ("span_qa", "classification", "multi_label", "regression")
+LAYER_RANGE = re.compile(r"layers\.(\d{1,2})(?:-(\d{1,2}))?")
 
 
 @dataclass(frozen=True)
@@ -19,7 +19,12 @@ class ModelSpec:
     pretrained: str = setting(
         "all-MiniLM-L6-v2", "a folder in Hugging Face layout, a name of our table, or a hub id with optional @revision"
     )
-    task: str = setting("span_qa", "which head sits on the encoder", choices=("span_qa",))
+    task: str = setting("span_qa", "what is learnt, and so which head sits on the encoder", choices=TASKS)
+    pooling: str = setting(
+        "mean",
+        "one vector per text: the mean over its tokens, [CLS], or [CLS] through the pretrained pooler (not span_qa)",
+        choices=("mean", "cls", "cls_pooler"),
+    )
     dropout: float | None = setting(
         None, "after the embeddings and each sub-layer; null: what config.json says", low=0, high=0.9
     )
@@ -44,9 +49,20 @@ class LoraSpec:
 
 @dataclass(frozen=True)
 class DataSpec:
-    source: str = setting("files", "files, or the question set we generate", choices=("files", "synthetic_qa"))
+    source: str = setting(
+        "files",
+        "files, or a set that we generate",
+        choices=("files", "synthetic_qa", "synthetic_sentiment", "synthetic_rating"),
+    )
     train: tuple[str, ...] = setting((), "training files, relative to --data-root (source files)")
-    dev: tuple[str, ...] = setting((), "development files, likewise")
+    dev: tuple[str, ...] = setting((), "development files, likewise; or leave them out, and set one of the next two")
+    dev_fraction: float | None = setting(
+        None, "this share of the training texts, stratified, is the development set (not span_qa)", above=0, high=0.9
+    )
+    folds: int | None = setting(
+        None, "k-fold cross-validation: the training texts in this many stratified parts (not span_qa)", low=2, high=100
+    )
+    fold: int | None = setting(None, "which of the folds, from 0, is the development set; --sweep runs all", low=0)
     train_limit: int | None = setting(
         None, "use a sample of this many training examples, the same for every seed; null: all", low=1
     )
@@ -54,11 +70,43 @@ class DataSpec:
     bad_answers: str = setting(
         "error", "an answer that is not at its answer_start: error, or skip it (files)", choices=("error", "skip")
     )
-    max_length: int = setting(384, "tokens in a window, special ones included", low=16, high=512)
+    text: str = setting("text", "column of the text, or its number from 0 in files without a header (not span_qa)")
+    pair: str | None = setting(None, "column of a second text, likewise")
+    label: str = setting("label", "column of the label, or of the number to predict")
+    header: bool = setting(True, "whether CSV and TSV files begin with the columns' names")
+    label_separator: str = setting("|", "between the labels of one text in CSV and TSV files (multi_label)")
+    label_names: dict[str, str] = setting(dict, '{label in the files: name to show}, for example {"0": "negative"}')
+    mask_tokens: float = setting(
+        0.0, "this share of the tokens, drawn anew each time, is shown as [MASK] in training", low=0, high=0.9
+    )
+    max_length: int = setting(384, "tokens in a window or text, special ones included", low=16, high=512)
     doc_stride: int = setting(128, "tokens between the beginnings of two windows over one context", low=1)
     max_query_length: int = setting(64, "tokens of a question; longer ones are cut", low=1)
     batch_tokens: int = setting(2800, "tokens in a batch, padding included", low=1)
     batch_size: int | None = setting(None, "examples in a batch, instead of a token budget", low=1)
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    label_smoothing: float = setting(0.0, "share of the target spread over all candidates", low=0, high=0.9)
+    class_weights: str = setting(
+        "none",
+        "balanced: an example weighs n / (classes x n of its class), so 1 on average (classification)",
+        choices=("none", "balanced"),
+    )
+    class_weight_cap: float | None = setting(None, "no balanced weight is above this", low=1)
+    label_weights: dict[str, float] = setting(dict, "{label: weight of its examples}, by hand", above=0, high=1000)
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One of several tasks that share an encoder."""
+
+    task: str = setting(REQUIRED, "see model.task", choices=TASKS)
+    data: DataSpec = setting(DataSpec, "see data")
+    pooling: str = setting("mean", "see model.pooling", choices=("mean", "cls", "cls_pooler"))
+    loss: LossSpec = setting(LossSpec, "see loss")
+    weight: float = setting(1.0, "its losses are multiplied by this", above=0, high=1000)
 
 
 @dataclass(frozen=True)
@@ -96,7 +144,10 @@ class OptimSpec:
     momentum: float = setting(0.9, "sgd: share of the previous update", low=0, high=0.9999)
     clip: float | None = setting(1.0, "largest global gradient norm; null: none", above=0)
     accumulate: int = setting(1, "batches that share one optimizer step", low=1)
-    label_smoothing: float = setting(0.0, "share of the target spread over all candidates", low=0, high=0.9)
+    l1: float = setting(0.0, "times the sum of absolute values of the parameters that l1_on names", low=0, high=100)
+    l1_on: tuple[str, ...] = setting(
+        ("head",), "which parameters, as in a phase's train list; frozen ones are left out"
+    )
     nonfinite_limit: int = setting(10, "stop after this many steps in a row with a loss or gradient not finite", low=1)
 
 
@@ -107,9 +158,9 @@ class EvalSpec:
     )
     every_steps: int | None = setting(None, "the same in optimizer steps", low=1)
     metric: str = setting(
-        "f1",
-        "decides which evaluation is best; best_*: at the best null threshold",
-        choices=("f1", "exact", "loss", "best_f1", "best_exact"),
+        "",
+        "decides which evaluation is best; best_*: at the best null threshold. Default: the first of the task's "
+        "metrics (experiments.spec.METRICS); for several tasks mean, the mean of theirs, or NAME.metric",
     )
     patience: int | None = setting(
         None, "end the run after this many evaluations without a new best, counted across phases; null: never", low=1
@@ -143,6 +194,10 @@ class Spec:
     model: ModelSpec = setting(ModelSpec, "the encoder and its head")
     lora: LoraSpec | None = setting(None, "low-rank adapters; absent or null: none")
     data: DataSpec = setting(DataSpec, "what to train and evaluate on")
+    loss: LossSpec = setting(LossSpec, "what is minimised")
+    tasks: dict[str, TaskSpec] = setting(
+        dict, "several tasks over one encoder, by name, instead of model.task, model.pooling, data and loss"
+    )
     optim: OptimSpec = setting(OptimSpec, "the optimizer")
     amp: str = setting(
         "auto", "mixed precision; auto: where the hardware has it natively", choices=("auto", "off", "bf16", "fp16")
@@ -150,116 +205,30 @@ class Spec:
     eval: EvalSpec = setting(EvalSpec, "evaluation, best checkpoint, early stopping")
     runtime: RuntimeSpec = setting(RuntimeSpec, "machine and bookkeeping; does not change what is learnt")
 
+    sweep: dict[str, object] = setting(
+        dict, '{setting: list of values}: with --sweep, every combination is a run, {"optim.lr": [1e-4, 2e-4]}'
+    )
 
-# ---- combinations ----------------------------------------------------------------------------------------------------
-
-LAYER_RANGE = re.compile(r"layers\.(\d{1,2})(?:-(\d{1,2}))?")
-MOST_PHASES, MOST_EPOCHS, MOST_GENERATED = (
-    100,
-    1000,
-    200_000,
-)  # a slip of the keyboard beyond these would only seem to hang
-
-
-def expand_gradual(phases: tuple[PhaseSpec, ...]) -> tuple[PhaseSpec, ...]:
-    """Write the short form out. {"name": "thaw", "epochs": 2, "train": ["head"], "gradual": "layers.5-4"} becomes
-    thaw-layers.5 (1 epoch, head and layers.5) and thaw-layers.4 (1 epoch, head, layers.5 and layers.4).
-    A rate listed for "layers" then holds for each of the added layers."""
-    expanded = []
-    for i, phase in enumerate(phases):
-        if phase.gradual is None:
-            expanded.append(phase)
-            continue
-        found = LAYER_RANGE.fullmatch(phase.gradual)
-        if not found:
-            raise InputError(f'phases.{i}.gradual: {shown(phase.gradual)} is not of the form "layers.5-2"')
-        if "layers" in phase.train or "all" in phase.train:
-            raise InputError(f"phases.{i}.gradual: would add layers that the phase trains from its beginning")
-        first, last = int(found[1]), int(found[2] or found[1])
-        order = range(first, last - 1, -1) if first >= last else range(first, last + 1)
-        rate = phase.lr.get("layers")
-        others = {key: value for key, value in phase.lr.items() if key != "layers"}
-        for count in range(1, len(order) + 1):
-            added = [f"layers.{layer}" for layer in order[:count]]
-            expanded.append(
-                dataclasses.replace(
-                    phase,
-                    name=f"{phase.name}-{added[-1]}",
-                    epochs=phase.epochs / len(order),
-                    train=(*phase.train, *added),
-                    lr=others | ({name: rate for name in added} if rate is not None else {}),
-                    gradual=None,
-                )
-            )
-    return tuple(expanded)
+    def task_specs(self) -> dict[str, TaskSpec]:
+        """Every task by its name; a single one goes by its kind."""
+        alone = TaskSpec(self.model.task, self.data, self.model.pooling, self.loss)
+        return self.tasks or {self.model.task: alone}
 
 
-def check(spec: Spec) -> None:
-    """Raise InputError for settings that are fine alone and impossible together."""
-    if not re.fullmatch(r"[\w.+-]+", spec.name) or spec.name.startswith(".") or len(spec.name.encode()) > 100:
-        raise InputError(
-            f"name: {shown(spec.name)} cannot be a run folder's name; "
-            "choose one of up to 100 bytes, of letters, digits, . _ + -, with --set name=..."
-        )
-    if not spec.phases:
-        raise InputError("phases: at least one is needed")
-    if sum(phase.epochs for phase in spec.phases) > MOST_EPOCHS:
-        raise InputError(f"phases: more than {MOST_EPOCHS:,} epochs in all")
-    names = [phase.name for phase in spec.phases]
-    for i, phase in enumerate(spec.phases):
-        if names.count(phase.name) > 1:
-            raise InputError(f"phases.{i}.name: {shown(phase.name)} is there twice")
-        if not phase.train:
-            raise InputError(f"phases.{i}.train: nothing would train")
-        if "lora" in phase.train and spec.lora is None:
-            raise InputError(f"phases.{i}.train: 'lora' cannot train, because the experiment has no lora group")
-        for key in phase.lr:
-            if key not in phase.train:
-                raise InputError(f"phases.{i}.lr.{key}: not in this phase's train list ({', '.join(phase.train)})")
-    data = spec.data
-    if data.source == "files" and not (data.train and data.dev):
-        raise InputError('data.train, data.dev: name at least one file each, or set data.source to "synthetic_qa"')
-    for key, limit in (("train_limit", data.train_limit), ("dev_limit", data.dev_limit)):
-        if data.source == "synthetic_qa" and limit is not None and limit > MOST_GENERATED:
-            raise InputError(f"data.{key}: {limit:,}; at most {MOST_GENERATED:,} questions are generated")
-    if data.source != "files" and (data.train or data.dev):
-        raise InputError(f"data.train, data.dev: not used with data.source {data.source!r}; remove them")
-    for key in ("train", "dev"):
-        if len(set(getattr(data, key))) < len(getattr(data, key)):
-            raise InputError(f"data.{key}: a file is listed twice")
-        for name in getattr(data, key):
-            if not name or Path(name).is_absolute() or ".." in Path(name).parts:
-                raise InputError(f"data.{key}: {name!r} is not inside the data root; point --data-root at its folder")
-    room = data.max_length - data.max_query_length - 3  # for context, beside the longest question and [CLS] [SEP] [SEP]
-    if room < 1:
-        raise InputError(f"data.max_query_length: {data.max_query_length} fills a window of {data.max_length} tokens")
-    if data.doc_stride > room:
-        raise InputError(
-            f"data.doc_stride: {data.doc_stride} could skip text: a window of {data.max_length} tokens holds {room} of "
-            f"context beside a question of {data.max_query_length}"
-        )
-    if spec.eval.every_steps is not None and spec.eval.every_epochs is not None:
-        raise InputError("eval.every_steps, eval.every_epochs: set one of them, not both")
+# What a task's evaluation says, as far as it can decide which one is best; the first by default. In percent, but for
+# losses and what is in the targets' unit.
+METRICS = {
+    "span_qa": ("f1", "exact", "best_f1", "best_exact", "loss"),
+    "classification": ("accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall", "matthews", "loss"),
+    "multi_label": ("micro_f1", "macro_f1", "exact", "loss"),
+    "regression": ("rmse", "mae", "r2", "pearson", "spearman", "loss"),
+}
+LOWER_IS_BETTER = ("loss", "rmse", "mae")
 
 
-def read_spec(path: Path, assignments: list[str] | None = None) -> Spec:
-    """An experiment file with `--set` assignments applied -> the resolved spec. Raises InputError naming the file."""
-    if not path.exists():
-        own = ", ".join(sorted(f"experiments/{file.name}" for file in Path(__file__).parent.glob("*.json")))
-        raise InputError(f"{path}: no such experiment; the project's own are {own}")
-    raw = read_json(path)
-    raw.setdefault("name", path.stem)
-    for assignment in assignments or []:
-        override(raw, assignment)
-    try:
-        spec = build(Spec, raw)
-        if len(spec.phases) > MOST_PHASES:
-            raise InputError(f"phases: {len(spec.phases):,} of them; at most {MOST_PHASES}")
-        spec = dataclasses.replace(spec, phases=expand_gradual(spec.phases))
-        check(spec)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    return spec
+def direction(metric: str) -> int:
+    """1 where more of a metric is better, -1 where less is."""
+    return -1 if metric.rpartition(".")[2] in LOWER_IS_BETTER else 1
 
 
 def main() -> None:

@@ -6,12 +6,15 @@ from pathlib import Path
 import torch
 from tokenizers import Tokenizer
 
-from experiments.assemble import build_model, load_trained
-from experiments.checkpoints import Checkpoint, read_checkpoint
+from data.classification import Outputs
+from experiments.assemble import build_model, load_base, load_trained
+from experiments.checkpoints import STATE, read_checkpoint
 from experiments.machine import Precision, choose_device, choose_precision
+from experiments.read import read_spec
 from experiments.schedule import trained_names
-from experiments.spec import Spec, read_spec
-from inputs import InputError
+from experiments.spec import Spec, TaskSpec
+from experiments.tasks import make_head, one_of
+from inputs import InputError, shown
 from model.checkpoint import surviving
 from model.heads import TaskModel
 
@@ -20,21 +23,29 @@ from model.heads import TaskModel
 class Trained:
     folder: Path
     spec: Spec
+    task: TaskSpec  # what it does; of a run with several tasks, the chosen one
+    outputs: Outputs  # what those of its head mean
+    metrics: dict[str, float | None]  # of this task, at the evaluation that this model was the best at
     model: TaskModel  # in evaluation mode
     tokenizer: Tokenizer
     device: torch.device
     precision: Precision
-    checkpoint: Checkpoint
-
-    @property
-    def metrics(self) -> dict[str, float | None]:
-        """Of the evaluation that this model was the best at."""
-        return self.checkpoint.progress.best.metrics
 
 
-def load_run(folder: Path, device: str = "auto") -> Trained:
-    """The best model of a run folder. Raises InputError for what is no run folder, has no best/ yet, is damaged, or was
-    trained from other pretrained weights than are there now."""
+def choose_task(folder: Path, spec: Spec, name: str | None) -> str:
+    """The name of the task that is meant. Raises InputError where that is not clear."""
+    names = list(spec.task_specs())
+    if name is None and len(names) == 1:
+        return names[0]
+    if name not in names:
+        asked = "has several tasks" if name is None else f"has no task {shown(name)}"
+        raise InputError(f"{folder}: {asked}; choose one with --task: {', '.join(names)}")
+    return name
+
+
+def load_run(folder: Path, device: str = "auto", task: str | None = None) -> Trained:
+    """The best model of a run folder. task: which one, of a run with several. Raises InputError for what is no run
+    folder, has no best/ yet, is damaged, or was trained from other pretrained weights than are there now."""
     if not (folder / "spec.json").is_file():
         raise InputError(f"{folder}: is not a run folder (no spec.json)")
     best = surviving(folder / "best")
@@ -44,7 +55,11 @@ def load_run(folder: Path, device: str = "auto") -> Trained:
     if checkpoint.progress.best is None:
         raise InputError(f"{best}: is not the checkpoint of an evaluation")
     spec = read_spec(folder / "spec.json")
-    model, pretrained, tokenizer = build_model(spec)
+    name, outputs = choose_task(folder, spec, task), checkpoint.outputs
+    if outputs.keys() != spec.task_specs().keys():
+        raise InputError(f"{best / STATE}: its tasks are not those of {folder / 'spec.json'}")
+    base = load_base(spec)
+    model, pretrained = build_model(spec, base, lambda base: make_head(spec, outputs, base)), base.pretrained
     if pretrained.sha256 != checkpoint.identity.get("pretrained"):
         raise InputError(
             f"{folder}: {spec.model.pretrained} is not what it was trained from (other weights or tokenizer)"
@@ -53,4 +68,9 @@ def load_run(folder: Path, device: str = "auto") -> Trained:
     load_trained(best, model, pretrained, trained_names(model, spec.phases[:until]))
     place = choose_device(device)
     model.to(place).eval()
-    return Trained(folder, spec, model, tokenizer, place, choose_precision(spec.amp, place), checkpoint)
+    metrics = checkpoint.progress.best.metrics
+    if spec.tasks:
+        metrics = {key.removeprefix(f"{name}."): v for key, v in metrics.items() if key.startswith(f"{name}.")}
+        model = one_of(model, name)
+    precision, kind = choose_precision(spec.amp, place), spec.task_specs()[name]
+    return Trained(folder, spec, kind, outputs[name], metrics, model, base.tokenizer, place, precision)

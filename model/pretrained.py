@@ -166,6 +166,7 @@ class Pretrained:
     folder: Path
     family: str  # "bert" or "distilbert": which table of names applies
     unused: tuple[str, ...]  # tensors of the checkpoint that the encoder has no use for
+    pooler: dict[str, Tensor] | None  # among them: "dense.weight" and "dense.bias", for a head that wants them
     sha256: str  # over the files that the encoder and the tokenizer are made from
 
     def hugging_face_name(self, module_path: str) -> str:
@@ -190,9 +191,11 @@ def load_encoder(name: str, **overrides) -> tuple[BertEncoder, Pretrained]:
     shapes = {ours: tuple(tensor.shape) for ours, tensor in encoder.state_dict().items()}
 
     files = weight_files(folder)
-    state, unused, unexpected = {}, [], []
+    state, pooler, unused, unexpected = {}, {}, [], []
     for hf_name, tensor in checkpoint_tensors(files, family):
         ours = expected.get(hf_name)
+        if hf_name.startswith("pooler.dense."):
+            pooler[hf_name.removeprefix("pooler.")] = tensor.float()
         if ours is None:
             (unused if UNUSED.match(hf_name) else unexpected).append(hf_name)
         elif ours in state:
@@ -215,7 +218,7 @@ def load_encoder(name: str, **overrides) -> tuple[BertEncoder, Pretrained]:
     beside = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
     files += [folder / name for name in beside if (folder / name).is_file()]
     digest = hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()
-    return encoder, Pretrained(name, folder, family, tuple(sorted(unused)), digest)
+    return encoder, Pretrained(name, folder, family, tuple(sorted(unused)), pooler or None, digest)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:

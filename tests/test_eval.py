@@ -34,7 +34,8 @@ def diary() -> list[dict]:
 
     return [
         record("run", 0, 0.0, spec=SPEC, device="cpu", precision="fp32", parameters=1000, steps_planned=20,
-               pretrained={"name": "m"}, data={"train": {"questions": 7}, "dev": {"questions": 5}}),
+               pretrained={"name": "m"},
+               data={"splits": {key: {"examples": n, "kind": "questions"} for key, n in (("train", 7), ("dev", 5))}}),
         record("phase", 0, 0.0, name="one", steps=10, trains=[{"parameters": 20}, {"parameters": 30}]),
         training(3, 4.0, 30, 1000, 100.0),
         training(5, 2.0, 10, 500, 50.0),
@@ -82,7 +83,7 @@ def test_every_figure_of_the_summary():
         {"phase": "two", "steps": 10, "parameters": 250, "share": 0.25},
     ]
     assert s["seconds"] == {"total": 21.0, "train": 20.0, "data": 0.1, "eval": 4.0, "checkpoint": 0.2}
-    assert s["peak_memory_mb"] == 120 and s["questions"] == {"train": 7, "dev": 5}
+    assert s["peak_memory_mb"] == 120 and s["data"] == {"train": "7 questions", "dev": "5 questions"}
     assert s["events"] == ["nonfinite at step 17"]
 
 
@@ -112,7 +113,7 @@ def test_the_page_shows_what_a_person_asks_first(tmp_path, capsys):
     ):
         assert text in page
     (best,) = [line for line in page.splitlines() if line.startswith("best")]
-    assert best.split() == ["best", "15", "1.50", "p", "-", "1.500", "40.0"]
+    assert best.split() == ["best", "15", "1.50", "p", "5.0", "s", "-", "1.500", "40.0"]
 
 
 def test_a_reader_that_stops_early_is_no_error(tmp_path):

@@ -11,12 +11,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data.batching import TrainingOrder
+from data.batching import Part, TrainingOrder
 from data.scoring import exact_match, f1, normalise
 from data.squad import Question, make_windows, token_span
 from experiments.parse import build, override
+from experiments.read import read_spec
 from experiments.runlog import FILE, RunLog, read_records
-from experiments.spec import Spec, read_spec
+from experiments.spec import Spec
 from inputs import InputError, one_line, parse_json, shown
 from model.pretrained import load_tokenizer, packaged_folder
 
@@ -157,7 +158,7 @@ def test_an_answer_in_any_text_is_labelled_with_its_own_characters(question, con
 def test_every_example_comes_once_an_epoch_from_wherever_a_run_resumes(
     lengths, batch_size, batch_tokens, accumulate, seed, epochs, data
 ):
-    plan = (lengths, epochs, seed, batch_tokens, batch_size, accumulate)
+    plan = ([Part(lengths, batch_tokens, batch_size)], epochs, seed, accumulate)
     order = TrainingOrder(*plan)
     steps = [[batch.tolist() for batch in order[i]] for i in range(len(order))]
     ends = [order.position(epoch) for epoch in range(epochs + 1)]

@@ -69,6 +69,13 @@ def test_a_reader_that_has_gone_does_not_stop_training(experiment, tmp_path):
 
 
 RESUMABLE = {
+    "two tasks, with masking": [
+        "data={}",
+        'tasks={"qa":{"task":"span_qa","data":{"source":"synthetic_qa","train_limit":40,"dev_limit":8,"max_length":96,'
+        '"doc_stride":48,"max_query_length":24,"batch_size":8,"mask_tokens":0.1}},"mood":{"task":"classification",'
+        '"data":{"source":"synthetic_sentiment","train_limit":40,"dev_limit":8,"batch_size":8,"max_length":96},'
+        '"loss":{"class_weights":"balanced"}}}',
+    ],
     "plain": [],
     "bf16 and accumulation": ["amp=bf16", "optim.accumulate=2"],
     "fp16 and its scaler": ["amp=fp16"],
@@ -235,7 +242,7 @@ def test_other_weights_and_another_checkpoint_format_are_differences_too(experim
     monkeypatch.setattr(folder_module, "CHECKPOINT_FORMAT", 99)
     assert run_main(path, tmp_path, "--resume") == 2
     message = capsys.readouterr().err
-    assert "format is 99, was 3" in message and "pretrained is '" in message
+    assert "format is 99, was 4" in message and "pretrained is '" in message
 
 
 def test_resuming_anyway_is_recorded(experiment, tmp_path):

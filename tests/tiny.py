@@ -7,8 +7,8 @@ from pathlib import Path
 
 import train
 from experiments.folder import open_folder
+from experiments.read import read_spec
 from experiments.runlog import read_records
-from experiments.spec import read_spec
 
 ROOT = Path(__file__).resolve().parents[1]
 TIMING = {"seconds", "time", "examples_per_second", "tokens_per_second", "peak_memory_mb", "clock", "eval_seconds"}

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from data.batching import TrainingOrder, cut_batches, epoch_batches, eval_batches, pad_rows, padded_width
+from data.batching import Part, TrainingOrder, cut_batches, epoch_batches, eval_batches, pad_rows, padded_width
 
 LENGTHS = np.random.default_rng(0).integers(20, 384, 1003)
 
@@ -13,36 +13,36 @@ def padded_size(batch: np.ndarray) -> int:
 @pytest.mark.parametrize("batch_size", [None, 16])
 def test_each_example_comes_exactly_once_an_epoch(batch_size):
     for epoch in range(3):
-        batches = epoch_batches(LENGTHS, batch_size, 2800, seed=0, epoch=epoch)
+        batches = epoch_batches(Part(LENGTHS, 2800, batch_size), seed=0, epoch=epoch)
         assert sorted(np.concatenate(batches)) == list(range(1003))
 
 
 def test_every_epoch_and_every_seed_has_another_order():
-    orders = [np.concatenate(epoch_batches(LENGTHS, None, 2800, s, e)).tolist() for s in (0, 1) for e in (0, 1)]
+    orders = [np.concatenate(epoch_batches(Part(LENGTHS, 2800), s, e)).tolist() for s in (0, 1) for e in (0, 1)]
     assert len({tuple(order) for order in orders}) == 4
-    assert orders[0] == np.concatenate(epoch_batches(LENGTHS, None, 2800, 0, 0)).tolist()
+    assert orders[0] == np.concatenate(epoch_batches(Part(LENGTHS, 2800), 0, 0)).tolist()
 
 
 def test_neighbours_change_from_epoch_to_epoch():
     """Not only the order of the batches: their members are drawn anew (sorting the whole set once would fail this)."""
-    first, second = ({frozenset(b) for b in epoch_batches(LENGTHS, 8, 0, 0, e)} for e in (0, 1))
+    first, second = ({frozenset(b) for b in epoch_batches(Part(LENGTHS, 0, 8), 0, e)} for e in (0, 1))
     assert len(first & second) <= 1
 
 
 def test_no_batch_is_larger_than_its_token_budget():
-    for batch in epoch_batches(LENGTHS, None, 2800, seed=0, epoch=0):
+    for batch in epoch_batches(Part(LENGTHS, 2800), seed=0, epoch=0):
         assert padded_size(batch) <= 2800
 
 
 def test_an_example_longer_than_the_budget_is_a_batch_of_its_own():
     lengths = np.array([500, 20, 30])
-    batches = epoch_batches(lengths, None, 100, seed=0, epoch=0)
+    batches = epoch_batches(Part(lengths, 100), seed=0, epoch=0)
     assert sorted(np.concatenate(batches)) == [0, 1, 2]
     assert [0] in [batch.tolist() for batch in batches]
 
 
 def test_grouping_by_length_leaves_little_padding():
-    grouped = sum(padded_size(b) for b in epoch_batches(LENGTHS, None, 2800, 0, 0))
+    grouped = sum(padded_size(b) for b in epoch_batches(Part(LENGTHS, 2800), 0, 0))
     order = np.random.default_rng(0).permutation(1003)
     shuffled = sum(padded_size(b) for b in cut_batches(order, LENGTHS, None, 2800))
     assert 1 - LENGTHS.sum() / grouped < 0.08 < 0.4 < 1 - LENGTHS.sum() / shuffled
@@ -61,7 +61,7 @@ def test_rows_are_padded_to_a_multiple_of_sixteen():
 
 
 def make_order(epochs: float, accumulate: int = 1) -> TrainingOrder:
-    return TrainingOrder(LENGTHS, epochs, seed=0, batch_tokens=0, batch_size=10, accumulate=accumulate)
+    return TrainingOrder([Part(LENGTHS, 0, 10)], epochs, seed=0, accumulate=accumulate)
 
 
 def test_an_epoch_is_a_hundred_and_one_steps_of_ten_examples():

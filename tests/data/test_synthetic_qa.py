@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from data.synthetic import qa_dataset
+from data.synthetic.qa import qa_dataset
 
 ROOT = Path(__file__).resolve().parents[2]
-TABLES = json.loads((ROOT / "data" / "synthetic_qa.json").read_text(encoding="utf-8"))
+TABLES = json.loads((ROOT / "data" / "synthetic" / "qa.json").read_text(encoding="utf-8"))
 RELATIONS = {
     (domain, name): relation
     for domain, table in TABLES["domains"].items()
@@ -80,7 +80,7 @@ def test_the_same_arguments_give_the_same_data():
 
 
 def test_the_data_does_not_depend_on_the_hash_seed():
-    code = "from data.synthetic import qa_dataset; print(qa_dataset('train', 200))"
+    code = "from data.synthetic.qa import qa_dataset; print(qa_dataset('train', 200))"
     line = [sys.executable, "-c", code]
     runs = [subprocess.check_output(line, cwd=ROOT, env=os.environ | {"PYTHONHASHSEED": seed}) for seed in "12"]
     assert runs[0] == runs[1]
@@ -355,7 +355,7 @@ def test_a_passage_tempts_with_other_answers_of_the_same_kind(train):
 
 
 def command(*arguments):
-    line = [sys.executable, "-m", "data.synthetic", *map(str, arguments)]
+    line = [sys.executable, "-m", "data.synthetic.qa", *map(str, arguments)]
     return subprocess.run(line, cwd=ROOT, capture_output=True, encoding="utf-8")
 
 

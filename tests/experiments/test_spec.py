@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from experiments.parse import build, override, reference
-from experiments.spec import Spec, read_spec
+from experiments.read import read_spec
+from experiments.spec import Spec
 from inputs import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -83,7 +84,7 @@ def test_a_whole_number_is_a_number_but_not_the_other_way_round(tmp_path):
         ({"data": {}}, r"data.train, data.dev: name at least one file each"),
         (
             {"data": {"source": "synthetic_qa", "dev": ["a"]}},
-            r"data.train, data.dev: not used with data.source 'synthetic_qa'",
+            r"data.dev: not used with data.source 'synthetic_qa'",
         ),
         ({"data": {"train": ["../a"], "dev": ["b"]}}, r"data.train: '../a' is not inside the data root"),
         ({"data": {"train": ["a"], "dev": ["/etc/b"]}}, r"data.dev: '/etc/b' is not inside the data root"),

@@ -7,10 +7,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from tests.malformed import checkpoints, data, evaluation, runs, settings
+from tests.malformed import checkpoints, data, evaluation, runs, settings, tables
 from tests.malformed.place import Case, run, working_place
 
-CASES = [*settings.cases(), *data.cases(), *checkpoints.cases(), *runs.cases(), *evaluation.cases()]
+CASES = [*settings.cases(), *data.cases(), *tables.cases(), *checkpoints.cases(), *runs.cases(), *evaluation.cases()]
 NOBODY = 65534
 
 

@@ -19,9 +19,9 @@ RESUME, SUMMARY = ("resume",), ("summary",)
 # ---- --resume --------------------------------------------------------------------------------------------------------
 
 BAD_STATE = [
-    ("format", 1, "format is 3, was 1"),
-    ("format", "two", "cannot be used (it has format 'two', this code 3)"),
-    ("format", None, "cannot be used (it has format None, this code 3)"),
+    ("format", 1, "format is 4, was 1"),
+    ("format", "two", "cannot be used (it has format 'two', this code 4)"),
+    ("format", None, "cannot be used (it has format None, this code 4)"),
     ("identity", [], "identity: expected an object, found []"),
     ("identity", {}, "belongs to another experiment"),
     ("identity.spec.seed", 7, "spec.seed is 0, was 7"),
@@ -105,7 +105,7 @@ def resumptions() -> Iterator[Case]:
         yield Case(
             "checkpoint.json", f"{key}: {value}", lambda p, k=key, v=value: set_key(p / STATE, k, v), answer, RESUME
         )
-    for key in ("format", "identity", "sha256", "metrics_bytes", "scaler", "progress"):
+    for key in ("format", "identity", "outputs", "sha256", "metrics_bytes", "scaler", "progress"):
         yield Case("checkpoint.json", f"no {key}", lambda p, k=key: drop_key(p / STATE, k), "cannot be used", RESUME)
     files = ("head.safetensors", "adapter_model.safetensors", "adapter_config.json", "training.safetensors")
     for name in files:
@@ -215,9 +215,9 @@ def diaries() -> Iterator[Case]:
         yield Case("metrics.jsonl", name, lambda p, c=content: put(p / DIARY, c), missing, SUMMARY)
     for path, value in (
         ("spec", None), ("spec", []), ("spec.name", 7), ("spec.seed", "0"), ("spec.model", []), ("spec.eval", None),
-        ("spec.eval.metric", 3), ("pretrained", "x"), ("pretrained.name", None), ("data", {}), ("data.train", 8),
-        ("data.train.questions", "8"), ("data.dev.questions", -1), ("device", None), ("precision", 16),
-        ("parameters", 0), ("parameters", 1.5), ("steps_planned", None), ("kind", 5), ("step", "first"), ("epoch", []),
+        ("spec.eval.metric", 3), ("pretrained", "x"), ("pretrained.name", None), ("data", {}), ("data.splits", 8),
+        ("data.splits.train.examples", "8"), ("data.splits.dev.examples", -1), ("data.splits.dev.kind", 5),
+        ("device", None), ("precision", 16), ("parameters", 0), ("parameters", 1.5), ("steps_planned", None), ("kind", 5), ("step", "first"), ("epoch", []),
         ("seconds", None),
     ):  # fmt: skip
         yield Case("metrics.jsonl", f"the first record's {path}: {value}", run_record(path, value), missing, SUMMARY)

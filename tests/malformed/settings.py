@@ -106,7 +106,7 @@ BAD_SETTINGS = [
     ('data.train=["dev.json","dev.json"]', "is listed twice"),
     ("data.source=synthetic_qa", "not used with data.source"),
     ("data.source=web", "data.source: 'web' is not one of"),
-    ('data={"source":"synthetic_qa","train_limit":1000000000}', "at most 200,000 questions are generated"),
+    ('data={"source":"synthetic_qa","train_limit":1000000000}', "at most 200,000 examples are generated"),
     ("data.train_limit=0", "data.train_limit: 0 is out of range"),
     ("data.bad_answers=ignore", "'ignore' is not one of error, skip"),
 ]

@@ -1,7 +1,18 @@
+"""model/heads.py: pooling, logits, losses."""
+
+import pytest
 import torch
 import torch.nn.functional as F
 
-from model.heads import SpanHead
+from model.heads import (
+    Heads,
+    SpanHead,
+    TextHead,
+    binary_cross_entropy,
+    cross_entropy,
+    masked_mean,
+    squared_error,
+)
 
 
 def make_batch():
@@ -50,3 +61,51 @@ def test_a_smoothed_loss_is_finite_and_its_gradient_too():
     head.loss(head(hidden, batch), batch, label_smoothing=0.1).sum().backward()
     assert hidden.grad.isfinite().all()
     assert (hidden.grad[0, 5] == 0).all()  # a padding position learns nothing
+
+
+# ---- one vector per text ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_the_losses_are_pytorchs_kept_per_example(smoothing):
+    torch.manual_seed(0)
+    logits, target = 30 * torch.randn(5, 4), torch.tensor([0, 3, 1, 1, 2])
+    expected = F.cross_entropy(logits, target, reduction="none", label_smoothing=smoothing)
+    torch.testing.assert_close(cross_entropy(logits, {"target": target}, smoothing), expected)
+    many = (torch.rand(5, 4) < 0.5).float()
+    smoothed = many * (1 - smoothing) + smoothing / 2
+    expected = F.binary_cross_entropy_with_logits(logits, smoothed, reduction="none").mean(1)
+    torch.testing.assert_close(binary_cross_entropy(logits, {"target": many}, smoothing), expected)
+    number = torch.randn(5)
+    expected = F.mse_loss(logits[:, 0], number, reduction="none")
+    torch.testing.assert_close(squared_error(logits[:, :1], {"target": number}), expected)
+
+
+def test_extreme_logits_keep_the_losses_finite():
+    logits = torch.tensor([[1e4, -1e4]], requires_grad=True)
+    loss = binary_cross_entropy(logits, {"target": torch.tensor([[0.0, 1.0]])})
+    assert loss.item() == 1e4
+    loss.sum().backward()
+    assert logits.grad.tolist() == [[0.5, -0.5]]
+
+
+def test_padding_has_no_part_in_the_mean():
+    hidden = torch.randn(2, 5, 8)
+    mask = torch.tensor([[1, 1, 1, 0, 0], [1, 1, 1, 1, 1]]).bool()
+    torch.testing.assert_close(masked_mean(hidden, mask), torch.stack([hidden[0, :3].mean(0), hidden[1].mean(0)]))
+    torch.testing.assert_close(masked_mean(hidden[1:], None), hidden[1:].mean(1))
+
+
+@pytest.mark.parametrize("pooling", ["cls", "cls_pooler"])
+def test_cls_pooling_reads_the_first_token_only(pooling):
+    head, hidden = TextHead(8, 3, cross_entropy, pooling), torch.randn(2, 5, 8)
+    other = torch.cat([hidden[:, :1], torch.randn(2, 4, 8)], 1)
+    assert (head(hidden, {"mask": None}) == head(other, {"mask": None})).all()
+
+
+def test_a_batch_goes_to_the_head_that_it_names():
+    heads = Heads({"a": TextHead(8, 2, cross_entropy), "b": TextHead(8, 5, cross_entropy)})
+    hidden = torch.randn(3, 4, 8)
+    for name, width in (("a", 2), ("b", 5)):
+        assert heads(hidden, {"mask": None, "task": name}).shape == (3, width)
+    assert {name.partition(".")[0] for name, _ in heads.named_parameters()} == {"a", "b"}

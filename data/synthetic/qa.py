@@ -1,7 +1,7 @@
 """Data made from templates, so that a newcomer can train without downloading anything.
 
 `qa_dataset` makes a question answering set in the SQuAD 2.0 format. The language (facts, questions, names) is in
-`synthetic_qa.json`; this module decides what a passage tells and what is asked. A passage and two questions:
+`qa.json`; this module decides what a passage tells and what is asked. A passage and two questions:
 
     Henrik Wetherby ran against Yusuf Glenholt and lost. The council met twice a month in Kelbridge. A dairy carpenter
     by trade, Yusuf Glenholt came late to politics. He was succeeded by Anneke Okonjo in 1912. The term of Ivo Glenholt
@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from statistics import fmean
 
-_TABLES = json.loads(Path(__file__).with_name("synthetic_qa.json").read_text(encoding="utf-8"))
+_TABLES = json.loads(Path(__file__).with_name("qa.json").read_text(encoding="utf-8"))
 _POOLS = _TABLES["pools"]
 _POOLS["person"]["first"] = _POOLS["person"]["she"] + _POOLS["person"]["he"]
 for _pool in _POOLS.values():
@@ -224,7 +224,7 @@ def qa_dataset(split: str, questions: int, seed: int = 0) -> dict:
 
 def main(arguments: list[str] | None = None) -> None:
     """Make question answering data from templates: DIR/train.json and DIR/dev.json, in the SQuAD 2.0 format."""
-    parser = argparse.ArgumentParser(prog="python -m data.synthetic", description=main.__doc__)
+    parser = argparse.ArgumentParser(prog="python -m data.synthetic.qa", description=main.__doc__)
     parser.add_argument("--out", type=Path, required=True, metavar="DIR", help="where to write; made if missing")
     parser.add_argument("--train", type=int, default=5000, metavar="N", help="training questions (%(default)s)")
     parser.add_argument("--dev", type=int, default=600, metavar="N", help="dev questions (%(default)s)")

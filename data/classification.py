@@ -1,0 +1,177 @@
+"""Labelled texts: what the labels mean as numbers, texts as tokens, tokens as batches. For classification (one label a
+text), multi-label (any number of them) and regression (a number).
+
+Axes:  N texts   B texts of a batch   T tokens   K labels
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+
+from data.batching import pad_rows
+from data.squad import encode
+from data.tables import Row
+from inputs import InputError, shown
+
+MOST_LABELS = 10_000  # beyond it, the label column is probably the wrong one
+
+# ---- labels ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What a head's outputs mean; kept with every checkpoint."""
+
+    labels: tuple[str, ...] = ()  # one per output, in order; none for a regression
+    mean: float = 0.0  # of the training targets of a regression, which is trained on (target - mean) / sd
+    sd: float = 1.0
+
+
+@dataclass(frozen=True)
+class Labelling:
+    """How labels are written in the files."""
+
+    separator: str = "|"  # between several of them in CSV and TSV; JSONL has lists
+    names: Mapping[str, str] | None = None  # {as written: as shown}
+
+
+def _label(value: object, row: Row, labelling: Labelling) -> str:
+    if isinstance(value, bool):
+        value = "true" if value else "false"
+    elif isinstance(value, int):
+        value = str(value)
+    if not isinstance(value, str) or not value.strip():
+        raise InputError(f"{row.where}: the label is {shown(value)}, expected a text or a whole number")
+    return (labelling.names or {}).get(value.strip(), value.strip())
+
+
+def labels_of(row: Row, task: str, labelling: Labelling) -> tuple[str, ...]:
+    """The labels of one text: one for classification, any number for multi_label."""
+    if task == "classification":
+        return (_label(row.label, row, labelling),)
+    values = row.label
+    if isinstance(values, str):
+        values = [value for value in values.split(labelling.separator) if value.strip()]
+    if not isinstance(values, list):
+        raise InputError(f"{row.where}: the label is {shown(values)}, expected a list of labels")
+    return tuple(dict.fromkeys(_label(value, row, labelling) for value in values))
+
+
+def number_of(row: Row) -> float:
+    """The target of a regression."""
+    try:
+        number = float(row.label) if isinstance(row.label, str | int | float) else math.nan
+    except (ValueError, OverflowError):
+        number = math.nan
+    if isinstance(row.label, bool) or not abs(number) < 1e15:
+        raise InputError(f"{row.where}: the target is {shown(row.label)}, expected a number (below 1e15)")
+    return number
+
+
+def learn_outputs(task: str, rows: Sequence[Row], labelling: Labelling) -> Outputs:
+    """What the outputs of a head trained on these rows mean. Labels are in alphabetical order, or, where all of them
+    are whole numbers, in that of the numbers. Raises InputError where there is nothing to tell apart."""
+    if task == "regression":
+        numbers = np.array([number_of(row) for row in rows])
+        if numbers.std() == 0:
+            raise InputError(f"{rows[0].where}: every training target is {numbers[0]:g}; there is nothing to learn")
+        return Outputs(mean=float(numbers.mean()), sd=float(numbers.std()))
+    labels = {label for row in rows for label in labels_of(row, task, labelling)}
+    if len(labels) < (2 if task == "classification" else 1):
+        raise InputError(f"{rows[0].where}: every training text has the label {shown(next(iter(labels), None))}")
+    if len(labels) > MOST_LABELS:
+        raise InputError(f"{rows[0].where}: {len(labels):,} different labels; is data.label the right column?")
+    whole = all(label.isdecimal() and len(label) < 16 for label in labels)
+    return Outputs(labels=tuple(sorted(labels, key=(lambda label: (int(label), label)) if whole else None)))
+
+
+def targets(task: str, rows: Sequence[Row], outputs: Outputs, labelling: Labelling) -> np.ndarray:
+    """classification: int64 [N], the label's number; multi_label: float32 [N, K], 1 where it has the label; regression:
+    float32 [N], standardised. Raises InputError naming the line of a label that training did not have."""
+    if task == "regression":
+        return ((np.array([number_of(row) for row in rows]) - outputs.mean) / outputs.sd).astype(np.float32)
+    number = {label: i for i, label in enumerate(outputs.labels)}
+    result = np.zeros((len(rows), len(number)), dtype=np.float32)
+    for i, row in enumerate(rows):
+        for label in labels_of(row, task, labelling):
+            if label not in number:
+                known = ", ".join(map(shown, outputs.labels[:5])) + (", ..." if len(number) > 5 else "")
+                raise InputError(f"{row.where}: the label {shown(label)} is not one of the training set's ({known})")
+            result[i, number[label]] = 1
+    return result.argmax(1) if task == "classification" else result
+
+
+def balanced_weights(target: np.ndarray, classes: int, cap: float | None = None) -> np.ndarray:
+    """The weight of each class [K], n / (classes x n of the class), but at most `cap`: as scikit-learn's "balanced", so
+    that all classes count alike and the mean over the examples is 1 (less with a cap).
+
+    80 and 20 examples: 0.625 and 2.5; with a cap of 2: 0.625 and 2.
+    """
+    counts = np.bincount(target, minlength=classes)
+    return np.minimum(len(target) / (classes * counts), math.inf if cap is None else cap)
+
+
+# ---- texts -----------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Texts:
+    """N tokenized texts, or pairs, stored flat."""
+
+    tokens: np.ndarray  # int32 [sum of lengths], with [CLS] and [SEP]
+    begin: np.ndarray  # int64 [N + 1], text n is tokens[begin[n] : begin[n + 1]]
+    second: np.ndarray  # int64 [N], the position where the second text of a pair begins; the length where there is none
+    cut: int  # how many were longer than max_length
+    pad: int  # id of [PAD]
+
+    def __len__(self) -> int:
+        return len(self.second)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.begin)
+
+
+def cut_pair(first: int, second: int, room: int) -> tuple[int, int]:
+    """How many tokens of each text of a pair are kept: the longer one loses its end first, as in the original BERT.
+    10 and 4 in a room of 12: 8 and 4; 10 and 9 in one of 13: 7 and 6."""
+    kept = min(first, max(room - second, room - room // 2))
+    return kept, min(second, room - kept)
+
+
+def tokenize(rows: Sequence[Row], tokenizer: Tokenizer, max_length: int) -> Texts:
+    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP], cut to max_length."""
+    cls, sep, pad = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[PAD]"))
+    firsts = [e.ids for e in encode([row.text for row in rows], tokenizer)]
+    seconds = [e.ids for e in encode([row.pair or "" for row in rows], tokenizer)]
+    pieces, second, cut = [], [], 0
+    for row, a, b in zip(rows, firsts, seconds, strict=True):
+        paired = row.pair is not None
+        kept_a, kept_b = cut_pair(len(a), len(b), max_length - (3 if paired else 2))
+        cut += kept_a + kept_b < len(a) + len(b)
+        pieces.append([cls, *a[:kept_a], sep, *([*b[:kept_b], sep] if paired else [])])
+        second.append(kept_a + 2)
+    return Texts(
+        tokens=np.concatenate(pieces).astype(np.int32),
+        begin=np.cumsum([0, *map(len, pieces)]),
+        second=np.array(second),
+        cut=cut,
+        pad=pad,
+    )
+
+
+def collate(texts: Texts, rows: np.ndarray) -> dict[str, torch.Tensor | None]:
+    """The texts `rows` [B] as one padded batch: tokens, types int64 [B, T]; mask bool [B, T], None without padding."""
+    tokens = pad_rows([texts.tokens[texts.begin[n] : texts.begin[n + 1]] for n in rows], texts.pad)
+    position = np.arange(tokens.shape[1])[None, :]  # [1, T]
+    mask = position < texts.lengths[rows][:, None]
+    types = (position >= texts.second[rows][:, None]) & mask
+    return {
+        "tokens": torch.from_numpy(tokens.astype(np.int64)),
+        "types": torch.from_numpy(types.astype(np.int64)),
+        "mask": None if mask.all() else torch.from_numpy(mask),
+    }

@@ -1,0 +1,58 @@
+"""Which examples are for training and which for judging: stratified, and no text on both sides."""
+
+import re
+import unicodedata
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from data.tables import Row
+
+
+def normalised(row: Row) -> tuple[str, ...]:
+    """A text (and its pair) without what makes no difference: case, accents, punctuation and spaces.
+
+    "Where is my card?" and "where is my  card" are the same text, and so are "Café!" and "cafe".
+    """
+    return tuple(_plain(text) for text in (row.text, row.pair) if text is not None)
+
+
+def _plain(text: str) -> str:
+    decomposed = unicodedata.normalize("NFKD", text.casefold())
+    words = re.findall(r"[^\W_]+", "".join(c for c in decomposed if not unicodedata.combining(c)))
+    return " ".join(words) or text  # "?!" and "..." are two texts
+
+
+def duplicates(train: Sequence[Row], dev: Sequence[Row]) -> dict[str, int]:
+    """How many dev texts are in the training set too: as they are, and normalised (which includes the former)."""
+    exact = {(row.text, row.pair) for row in train}
+    near = {normalised(row) for row in train}
+    return {
+        "duplicates": sum((row.text, row.pair) in exact for row in dev),
+        "near_duplicates": sum(normalised(row) in near for row in dev),
+    }
+
+
+def partition(rows: Sequence[Row], strata: Sequence, shares: Sequence[float], seed: int = 0) -> np.ndarray:
+    """Which part each row goes to [N]: parts of these shares (which sum to 1), each with its share of every stratum,
+    and all rows of one normalised text in one part. strata: a label or a number for each row.
+
+    Groups of equal texts are put in order of their strata, at random within one, and dealt out one after the other to
+    the part that is furthest behind its share. Shares 0.8 and 0.2, classes a a a a a b b b b b: 0 0 1 0 0  0 0 1 0 0.
+    The draw does not depend on a run's seed: runs that differ in their seed are compared on the same split.
+    """
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for index, row in enumerate(rows):
+        groups.setdefault(normalised(row), []).append(index)
+    members = list(groups.values())
+    # A text that is labelled in two ways counts under the more frequent label.
+    stratum = [Counter(strata[i] for i in group).most_common(1)[0][0] for group in members]
+    shuffled = np.random.default_rng(seed).permutation(len(members))
+    part, behind, target = np.zeros(len(rows), dtype=np.int64), np.zeros(len(shares)), np.asarray(shares)
+    for number in sorted(shuffled, key=lambda number: stratum[number]):
+        behind += target * len(members[number])
+        chosen = int(np.argmax(behind))
+        behind[chosen] -= len(members[number])
+        part[members[number]] = chosen
+    return part

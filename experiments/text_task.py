@@ -1,0 +1,209 @@
+"""Classification, multi-label and regression: their examples, their batches, their evaluation."""
+
+from pathlib import Path
+
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from data.batching import Part, eval_batches, make_masking
+from data.classification import (
+    Labelling,
+    Outputs,
+    Texts,
+    balanced_weights,
+    collate,
+    labels_of,
+    learn_outputs,
+    number_of,
+    targets,
+    tokenize,
+)
+from data.metrics import (
+    averages,
+    best_thresholds,
+    calibration_error,
+    confusion,
+    multi_label,
+    per_class,
+    regression,
+    roc_auc,
+    top_k_accuracy,
+)
+from data.sources import Split, row_sets
+from data.splits import duplicates
+from data.tables import Columns
+from experiments.machine import Precision, to_device
+from experiments.spec import DataSpec, TaskSpec
+from inputs import InputError, shown
+from model.heads import TaskModel
+
+EVAL_BATCH_TOKENS = 4096
+
+
+class TextTask:
+    """Training and development texts of a task. Building it reads, splits, labels and tokenizes everything."""
+
+    def __init__(self, spec: TaskSpec, name: str, tokenizer: Tokenizer, root: Path):
+        data, self.spec = spec.data, spec
+        split = Split(data.dev_fraction, data.folds, data.fold, data.train_limit, data.dev_limit)
+        labelling = labelling_of(data)
+        train, dev, self.fingerprints = row_sets(
+            data.source,
+            data.train,
+            data.dev,
+            root,
+            columns_of(data),
+            split,
+            stratum=number_of if spec.task == "regression" else lambda row: labels_of(row, spec.task, labelling),
+        )
+        self._outputs = learn_outputs(spec.task, train, labelling)
+        self.outputs = {name: self._outputs}
+        self.train, self.dev = (tokenize(rows, tokenizer, data.max_length) for rows in (train, dev))
+        self.target, self.dev_target = (targets(spec.task, rows, self._outputs, labelling) for rows in (train, dev))
+        self.weight = example_weights(spec, self._outputs, self.target)
+        kind = {"kind": "texts", "labels": len(self._outputs.labels)}
+        self.splits = {
+            "train": {"examples": len(train), **kind, "texts_cut": self.train.cut},
+            "dev": {"examples": len(dev), **kind, "texts_cut": self.dev.cut, **duplicates(train, dev)},
+        }
+        self.remarks = weight_remarks(self._outputs, self.weight, self.target)
+        self.parts = [Part(self.train.lengths, data.batch_tokens, data.batch_size)]
+        self.lengths = self.train.lengths  # tokens of each training text [N]
+        self._masking = make_masking(tokenizer, data.mask_tokens)
+        self._ids = [row.where for row in train]
+
+    def batch(self, rows: np.ndarray, random: np.random.Generator) -> dict[str, Tensor | None]:
+        """The training texts `rows`. random: for what is drawn anew each time."""
+        batch = collate(self.train, rows)
+        if self._masking:
+            self._masking.apply(batch, random)
+        batch["target"] = torch.from_numpy(self.target[rows])
+        if self.weight is not None:
+            batch["weight"] = torch.from_numpy(self.weight[rows])
+        return batch
+
+    def losses(self, head: nn.Module, logits: Tensor, batch: dict) -> Tensor:
+        """What is minimised, for each example [B]."""
+        losses = head.loss(logits, batch, self.spec.loss.label_smoothing)
+        return losses * batch["weight"] if "weight" in batch else losses
+
+    def example_ids(self, rows: np.ndarray) -> list[str]:
+        return [self._ids[i] for i in rows]
+
+    def evaluate(self, model: TaskModel, device: torch.device, precision: Precision) -> dict[str, float]:
+        """Loss (a mean over the texts, without weights and smoothing) and metrics on the development set."""
+        logits, losses = predict(model, self.dev, device, precision, self.dev_target)
+        return {"loss": float(losses.mean()), **metrics(self.spec.task, self._outputs, logits, self.dev_target)}
+
+
+def columns_of(data: DataSpec) -> Columns:
+    return Columns(data.text, data.pair, data.label, data.header)
+
+
+def labelling_of(data: DataSpec) -> Labelling:
+    return Labelling(data.label_separator, data.label_names)
+
+
+def example_weights(spec: TaskSpec, outputs: Outputs, target: np.ndarray) -> np.ndarray | None:
+    """The weight of each training example's loss, float32 [N]; None where all weigh 1."""
+    loss = spec.loss
+    if loss.class_weights == "balanced":
+        weights = balanced_weights(target, len(outputs.labels), loss.class_weight_cap)
+    elif loss.label_weights:
+        unknown = next((label for label in loss.label_weights if label not in outputs.labels), None)
+        if unknown is not None:
+            known = ", ".join(map(shown, outputs.labels[:10]))
+            raise InputError(f"loss.label_weights: {shown(unknown)} is not a label of the training set ({known})")
+        weights = np.array([loss.label_weights.get(label, 1.0) for label in outputs.labels])
+    else:
+        return None
+    return weights[target].astype(np.float32)
+
+
+def weight_remarks(outputs: Outputs, weight: np.ndarray | None, target: np.ndarray) -> list[str]:
+    """What the weights of the classes are, for the banner: all of them, or the lowest and the highest."""
+    if weight is None:
+        return []
+    by_label = {outputs.labels[k]: float(weight[target == k][0]) for k in np.unique(target)}
+    ranked = sorted(by_label.items(), key=lambda item: item[1])
+    chosen = ranked if len(ranked) <= 5 else [ranked[0], ranked[-1]]
+    return ["class weights: " + ("" if chosen is ranked else "from ") + ", ".join(f"{k} {w:.2f}" for k, w in chosen)]
+
+
+# ---- predicting and judging ------------------------------------------------------------------------------------------
+
+
+@torch.no_grad()
+def predict(
+    model: TaskModel,
+    texts: Texts,
+    device: torch.device,
+    precision: Precision,
+    target: np.ndarray | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits, float32 [N, K], and, where targets are given, the loss of each text [N]. Leaves the model's mode as it
+    was."""
+    was_training = model.training
+    model.eval()
+    logits, losses = None, np.zeros(len(texts))
+    batches = eval_batches(texts.lengths, EVAL_BATCH_TOKENS)
+    for rows in tqdm(batches, desc="evaluating", leave=False, disable=None):
+        batch = collate(texts, rows)
+        if target is not None:
+            batch["target"] = torch.from_numpy(target[rows])
+        batch = to_device(batch, device)
+        with precision.autocast(device):
+            out = model(batch)  # [B, K]
+        if logits is None:
+            logits = np.zeros((len(texts), out.shape[1]), dtype=np.float32)
+        logits[rows] = out.cpu().numpy()
+        if target is not None:
+            losses[rows] = model.head.loss(out, batch).cpu().numpy()
+    model.train(was_training)
+    return logits, losses
+
+
+def probabilities(task: str, logits: np.ndarray) -> np.ndarray:
+    """Logits [N, K] -> probabilities [N, K]: softmax for classification, sigmoid for multi_label."""
+    tensor = torch.from_numpy(logits).double()
+    return (tensor.softmax(1) if task == "classification" else tensor.sigmoid()).numpy()
+
+
+def metrics(task: str, outputs: Outputs, logits: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """Every metric of a task. Shares are in percent; a regression's errors are in the unit of its targets."""
+    if task == "regression":
+        return regression(in_unit(outputs, target.astype(float)), in_unit(outputs, logits[:, 0].astype(float)))
+    p = probabilities(task, logits)
+    found = multi_label_metrics(outputs, p, target) if task == "multi_label" else class_metrics(p, target)
+    return {key: value if key.startswith("threshold:") else 100 * value for key, value in found.items()}
+
+
+def in_unit(outputs: Outputs, standardised: np.ndarray) -> np.ndarray:
+    return standardised * outputs.sd + outputs.mean
+
+
+def class_metrics(p: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """For probabilities [N, K] and classes [N]. With two classes also precision, recall and F1 of the second one, and
+    the area under its ROC curve; with more the share whose class is among the first 3 or 5."""
+    classes = p.shape[1]
+    table = confusion(target, p.argmax(1), classes)
+    found = averages(table)
+    if classes == 2:
+        second = per_class(table)
+        found |= {key: float(second[key][1]) for key in ("precision", "recall", "f1")}
+        found["roc_auc"] = roc_auc(target == 1, p[:, 1])
+    found |= {f"top_{k}_accuracy": top_k_accuracy(target, p, k) for k in (3, 5) if k < classes}
+    return {**found, "ece": calibration_error(target, p)}
+
+
+def multi_label_metrics(outputs: Outputs, p: np.ndarray, target: np.ndarray) -> dict[str, float]:
+    """For probabilities and targets [N, K]: micro and macro F1 and exact (all labels of a text right) at a threshold of
+    0.5; the threshold with the best F1 for each label, and best_macro_f1 and best_micro_f1 at those."""
+    found = multi_label(target > 0, p > 0.5)
+    thresholds = best_thresholds(target > 0, p)
+    tuned = multi_label(target > 0, p >= thresholds)
+    found |= {"best_micro_f1": tuned["micro_f1"], "best_macro_f1": tuned["macro_f1"]}
+    return found | {f"threshold:{label}": float(t) for label, t in zip(outputs.labels, thresholds, strict=True)}
