@@ -10,12 +10,15 @@ import argparse
 import json
 import os
 import sys
+import time
 from pathlib import Path
 
-from experiments.analysis import compare, summarise
-from experiments.report import print_comparison, print_summary
+from experiments.comparison import compare
+from experiments.reading import read_summaries
+from experiments.render import as_markdown, as_text, use_colour
+from experiments.report import Block, comparison_report, run_report
 from experiments.report_scores import print_answers, print_label_answers, print_label_scores, print_scores
-from experiments.runlog import read_records
+from experiments.runlog import json_safe
 from inputs import ArgumentParser, InputError, decode_text, read_bytes, read_json, refuse, shown, tolerate_any_text
 
 # Commands that need a model import what builds on torch when they are called: the others should not wait for it.
@@ -23,19 +26,31 @@ from inputs import ArgumentParser, InputError, decode_text, read_bytes, read_jso
 # ---- summary ---------------------------------------------------------------------------------------------------------
 
 
-def command_summary(arguments: argparse.Namespace) -> None:
-    summaries = []
-    for folder in arguments.runs:
-        records, remarks = read_records(folder)
-        summaries.append({**summarise(records), "remarks": remarks})
+def read_runs(arguments: argparse.Namespace) -> tuple[dict, list[Block]]:
+    """What is to be said of the runs: as JSON values, and as blocks."""
+    summaries = read_summaries(arguments.runs, arguments.threshold)
     if len(summaries) == 1:
-        found, show = summaries[0], print_summary
-    else:
-        found, show = compare(summaries), print_comparison
-    if arguments.json:
-        print(json.dumps(found, indent=2))
-    else:
-        show(found)
+        return summaries[0], run_report(summaries[0])
+    found = compare(summaries)
+    return found, comparison_report(found)
+
+
+def command_summary(arguments: argparse.Namespace) -> None:
+    if not 0 < arguments.threshold < 10:
+        raise InputError("--threshold: a relative change, above 0")
+    while True:
+        found, blocks = read_runs(arguments)
+        if arguments.json:
+            print(json.dumps(json_safe(found), indent=2))
+        elif arguments.markdown:
+            print(as_markdown(blocks))
+        else:
+            clear = "\033[2J\033[H" if arguments.watch and sys.stdout.isatty() else ""
+            print(clear + as_text(blocks, use_colour(sys.stdout)), flush=True)
+        ended = [s["status"] for s in ([found] if "status" in found else [])]
+        if not arguments.watch or (ended and ended[0] != "unfinished"):
+            return
+        time.sleep(arguments.watch)
 
 
 # ---- score -----------------------------------------------------------------------------------------------------------
@@ -203,6 +218,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "summary", help="what a run did, from its metrics.jsonl alone, or how several compare"
     )
     summary.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders, for example runs/bert_phase2")
+    add = summary.add_argument
+    add("--markdown", action="store_true", help="for a pull request")
+    add("--watch", type=float, nargs="?", const=5.0, metavar="SECONDS", help="again every few seconds, until it ends")
+    add("--threshold", type=float, default=0.01, metavar="X", help="change of the loss that counts (default: 0.01)")
     summary.set_defaults(command=command_summary)
 
     score = commands.add_parser("score", help="how good a run's best model is on a file, and where it fails")

@@ -1,85 +1,155 @@
-"""What a run's records say: every figure of a summary, defined in one place."""
+"""What a run's diary says: every figure of a summary, defined in one place, with its formula.
 
-import statistics
+Losses come from `train` records: means over the examples since the record before, in training mode (dropout on, weights
+moving). Metrics come from `eval` records, in evaluation mode. Stability and overfitting: experiments/health.py.
+"""
 
+import numpy as np
+
+from experiments.diary import Diary
+from experiments.health import coverage, generalisation, stability
+from experiments.runlog import VERSION
 from experiments.spec import direction
+from experiments.suggestions import suggest
 from inputs import InputError
 
-
-def of_kind(records: list[dict], kind: str) -> list[dict]:
-    return [record for record in records if record["kind"] == kind]
+# ---- training --------------------------------------------------------------------------------------------------------
 
 
-def training_loss(train: list[dict], after: int, until: int) -> float | None:
-    """Mean training loss per example over the records of steps after < step <= until.
-
-    In training mode (dropout on, weights moving), so it is an upper view of the loss on the training set.
-    """
-    chosen = [r for r in train if after < r["step"] <= until and r.get("loss") is not None and r.get("examples")]
-    examples = sum(r["examples"] for r in chosen)
-    return sum(r["loss"] * r["examples"] for r in chosen) / examples if examples else None
+def between(diary: Diary, after: float, until: float) -> np.ndarray:
+    """Which train records are of steps after < step <= until; bool [N]"""
+    step = diary.train["step"]
+    return (step > after) & (step <= until)
 
 
-def evaluation_table(records: list[dict], best: dict | None) -> list[dict]:
-    """A row per evaluation: step, epoch, phase, seconds, train_loss and train_seconds (of steps) since the one before,
-    the metrics, and whether it is the record `best`."""
-    train, rows, before, clock = of_kind(records, "train"), [], 0, 0.0
-    for record in of_kind(records, "eval"):
+def mean_loss(diary: Diary, chosen: np.ndarray) -> float | None:
+    """Mean loss per example over some train records: sum of loss x examples / sum of examples."""
+    loss, examples = diary.train["loss"][chosen], diary.train["examples"][chosen]
+    known = np.isfinite(loss)
+    return float(loss[known] @ examples[known] / examples[known].sum()) if examples[known].sum() else None
+
+
+def throughput(diary: Diary) -> dict:
+    """tokens_per_second: real tokens (padding excluded) over the time spent in training steps, data included;
+    low and high are the quartiles over the train records. padding: share of padding in all tokens computed."""
+    used = diary.train["tokens"] > 0
+    tokens, rate, padding, examples = (
+        diary.train[name][used] for name in ("tokens", "tokens_per_second", "padding", "examples")
+    )
+    if not used.any():
+        names = ("tokens_per_second", "low", "high", "padding", "examples_per_second")
+        return dict.fromkeys(names)
+    seconds = (tokens / rate).sum()
+    low, high = np.quantile(rate, (0.25, 0.75))
+    return {
+        "tokens_per_second": float(tokens.sum() / seconds),
+        "low": float(low),
+        "high": float(high),
+        "padding": float(1 - tokens.sum() / (tokens / (1 - padding)).sum()),
+        "examples_per_second": float(examples.sum() / seconds),
+    }
+
+
+# ---- evaluations, epochs, phases -------------------------------------------------------------------------------------
+
+
+def evaluation_table(diary: Diary, best: dict | None) -> list[dict]:
+    """A row per evaluation of the development set: step, epoch, phase, seconds, train_loss and train_seconds (of steps)
+    since the one before, the metrics, and whether it is the record `best`. on_train: the metrics of the sample of the
+    training set at the same step, where the run evaluates one."""
+    sampled = {r["step"]: r["metrics"] for r in diary.of_kind("eval") if r.get("split") == "train"}
+    rows, before, clock = [], 0, 0.0
+    for record in evaluations(diary):
         rows.append(
             {
                 "step": record["step"],
                 "epoch": record["epoch"],
                 "phase": record.get("phase"),
                 "seconds": record["seconds"],
-                "train_loss": training_loss(train, before, record["step"]),
+                "train_loss": mean_loss(diary, between(diary, before, record["step"])),
                 "train_seconds": record["clock"]["train"] - clock,
                 **record["metrics"],
                 "best": record is best,
+                "on_train": sampled.get(record["step"]),
             }
         )
         before, clock = record["step"], record["clock"]["train"]
     return rows
 
 
-def overfitting(table: list[dict]) -> dict | None:
-    """Whether the run went on after it had stopped to generalise: {"step", "train_loss", "loss"}, the evaluation with
-    the lowest dev loss and how both losses changed from there to the last one. None where the dev loss rose by less
-    than 2 % of itself, or the training loss did not fall."""
-    rows = [row for row in table if row.get("loss") is not None and row["train_loss"] is not None]
-    if not rows:
+def evaluations(diary: Diary) -> list[dict]:
+    """The records of evaluations of the development set."""
+    return [record for record in diary.of_kind("eval") if record.get("split", "dev") == "dev"]
+
+
+def improvement(diary: Diary, chosen: np.ndarray) -> float | None:
+    """By how much the training loss fell within some steps: its mean over their first tenth less that over their last
+    tenth (of the records, at least one)."""
+    places = np.flatnonzero(chosen)
+    if len(places) < 2:
         return None
-    lowest, last = min(rows, key=lambda row: row["loss"]), rows[-1]
-    change = {"step": lowest["step"]} | {key: last[key] - lowest[key] for key in ("train_loss", "loss")}
-    return change if change["train_loss"] < 0 and change["loss"] > 0.02 * lowest["loss"] else None
+    tenth = max(1, len(places) // 10)
+    first, last = (mean_loss(diary, part) for part in (places[:tenth], places[-tenth:]))
+    return None if first is None or last is None else first - last
 
 
-def phase_shares(records: list[dict], parameters: int) -> list[dict]:
-    """What each phase trained: name, steps, trainable parameters and their share of all."""
-    rows = []
-    for record in of_kind(records, "phase"):
-        trained = sum(row["parameters"] for row in record["trains"])
-        rows.append(
-            {"phase": record["name"], "steps": record["steps"], "parameters": trained, "share": trained / parameters}
-        )
+def stretch(diary: Diary, table: list[dict], chosen: np.ndarray, after: int, until: int) -> dict:
+    """What happened in the steps after < step <= until: training loss and its improvement within, seconds of training
+    (by tokens over tokens per second), the highest and the last learning rates by part, and the last evaluation."""
+    tokens, rate = diary.train["tokens"][chosen], diary.train["tokens_per_second"][chosen]
+    rates = {part: values[chosen] for part, values in diary.rates.items() if np.isfinite(values[chosen]).any()}
+    rows = [row for row in table if after < row["step"] <= until]
+    return {
+        "steps": [after, until],
+        "train_loss": mean_loss(diary, chosen),
+        "improvement": improvement(diary, chosen),
+        "seconds": float((tokens / rate).sum()),
+        "lr": {
+            part: {"highest": float(np.nanmax(v)), "last": float(v[np.isfinite(v)][-1])} for part, v in rates.items()
+        },
+        "evaluation": rows[-1] if rows else None,
+    }
+
+
+def epochs(diary: Diary, table: list[dict]) -> list[dict]:
+    """A row per epoch, see `stretch`; the last one may be part of one."""
+    epoch, step, rows, after = diary.train["epoch"], diary.train["step"], [], 0
+    for number in range(1, int(np.ceil(epoch[-1] - 1e-6)) + 1 if len(epoch) else 1):
+        chosen = (epoch > number - 1 + 1e-6) & (epoch <= number + 1e-6)
+        if chosen.any():
+            until = int(step[chosen][-1])
+            rows.append({"epoch": number, **stretch(diary, table, chosen, after, until)})
+            after = until
     return rows
 
 
-def throughput(records: list[dict]) -> dict:
-    """tokens_per_second: real tokens (padding excluded) over the time spent in training steps, data included;
-    low and high are the quartiles over the train records. padding: share of padding in all tokens computed."""
-    train = [r for r in of_kind(records, "train") if r.get("tokens")]
-    if not train:
-        return {"tokens_per_second": None, "low": None, "high": None, "padding": None}
-    seconds = sum(r["tokens"] / r["tokens_per_second"] for r in train)
-    tokens = sum(r["tokens"] for r in train)
-    rates = [r["tokens_per_second"] for r in train]
-    low, _, high = statistics.quantiles(rates, n=4) if len(rates) > 1 else (rates[0],) * 3
-    computed = sum(r["tokens"] / (1 - r["padding"]) for r in train)
-    return {"tokens_per_second": tokens / seconds, "low": low, "high": high, "padding": 1 - tokens / computed}
+def phases(diary: Diary, table: list[dict], parameters: int) -> list[dict]:
+    """A row per phase, see `stretch`, with what trained and the share that it is; `change`: each metric at the phase's
+    last evaluation less that at the last one before the phase."""
+    records, rows = diary.of_kind("phase"), []
+    for number, record in enumerate(records):
+        after = record["step"]
+        until = records[number + 1]["step"] if number + 1 < len(records) else diary.step
+        found = stretch(diary, table, between(diary, after, until), after, until)
+        trained = sum(row["parameters"] for row in record["trains"])
+        before = [row for row in table if row["step"] <= after]
+        change = difference(found["evaluation"], before[-1]) if before and found["evaluation"] else None
+        share = {"parameters": trained, "share": trained / parameters}
+        rows.append({"phase": record["name"], "planned": record["steps"], **share, **found, "change": change})
+    return rows
 
 
-def difference(a: float | None, b: float | None) -> float | None:
-    return None if a is None or b is None else a - b
+NOT_METRICS = ("step", "epoch", "phase", "seconds", "train_loss", "train_seconds", "best", "on_train")
+
+
+def difference(row: dict, other: dict) -> dict[str, float | None]:
+    """Each metric of one evaluation less that of another."""
+    names = [name for name in row if name not in NOT_METRICS]
+    known = {name: row[name] is not None and other.get(name) is not None for name in names}
+    return {name: row[name] - other[name] if known[name] else None for name in names}
+
+
+# ---- one run ---------------------------------------------------------------------------------------------------------
 
 
 def task_kinds(spec: dict) -> list[str]:
@@ -87,30 +157,43 @@ def task_kinds(spec: dict) -> list[str]:
     return list(dict.fromkeys(task["task"] for task in spec.get("tasks", {}).values())) or [spec["model"]["task"]]
 
 
-def summarise(records: list[dict]) -> dict:
+def after_best(table: list[dict], best: dict | None) -> dict | None:
+    """What came after the best evaluation: evaluations, steps and seconds of training, and the share of the training
+    that they were. That much a run that had stopped at its best would have saved."""
+    if best is None:
+        return None
+    later = [row for row in table if row["step"] > best["step"]]
+    seconds, total = sum(row["train_seconds"] for row in later), sum(row["train_seconds"] for row in table)
+    steps = table[-1]["step"] - best["step"]
+    return {"evaluations": len(later), "steps": steps, "seconds": seconds, "share": seconds / total if total else 0.0}
+
+
+def summarise(diary: Diary, threshold: float = 0.01) -> dict:
     """The summary of one run as plain JSON values. Raises InputError where there is nothing to summarise.
 
-    best: the evaluation with the highest eval.metric of the spec (the lowest, for loss), the first of equals.
-    final_minus_best: each metric's last value minus its value at that best evaluation.
-    status: how the run ended, or "unfinished".
+    best: the evaluation with the highest eval.metric of the spec (the lowest, for losses and errors), the first of
+    equals. final_minus_best: each metric's last value minus its value there. status: how the run ended, or
+    "unfinished". threshold: the relative change of the loss that counts as an oscillation.
     """
-    start = next(reversed(of_kind(records, "run")), None)  # a run that was resumed anyway has begun another one
+    start = next(reversed(diary.of_kind("run")), None)  # a run that was resumed anyway has begun another one
     if start is None:
-        raise InputError("the first record, kind 'run', is missing: nothing can be said about this run")
-    spec = start["spec"]
-    metric = spec["eval"]["metric"]
-    sign = direction(metric)
-    evaluations = [r for r in of_kind(records, "eval") if r["metrics"].get(metric) is not None]
-    best = max(evaluations, key=lambda r: sign * r["metrics"][metric], default=None)
-    table = evaluation_table(records, best)
-    end = next(iter(reversed(of_kind(records, "end"))), None)
-    clocks = [r["clock"] for r in records if r["kind"] in ("eval", "end")]
-    peaks = [r["peak_memory_mb"] for r in of_kind(records, "train")]
-    final = table[-1] if table else None
-    best_row = next((row for row in table if row["best"]), None)
-    names = evaluations[0]["metrics"] if evaluations else ()
-    return {
+        raise InputError(
+            f"{diary.folder}: the first record, kind 'run', is missing: nothing can be said about this run"
+        )
+    spec, metric = start["spec"], start["spec"]["eval"]["metric"]
+    known = [record for record in evaluations(diary) if record["metrics"].get(metric) is not None]
+    best = max(known, key=lambda record: direction(metric) * record["metrics"][metric], default=None)
+    table = evaluation_table(diary, best)
+    final, best_row = table[-1] if table else None, next((row for row in table if row["best"]), None)
+    end = next(iter(reversed(diary.of_kind("end"))), None)
+    clocks = [record["clock"] for record in diary.records if record["kind"] in ("eval", "end")]
+    peaks = diary.train["peak_memory_mb"]
+    remarks = list(diary.remarks)
+    if start.get("version", 1) < VERSION:
+        remarks.append("an older version of the records: the counts of the data are all it says of them")
+    found = {
         "name": spec["name"],
+        "folder": str(diary.folder),
         "spec": spec,
         "status": end["reason"] if end else "unfinished",
         "seed": spec["seed"],
@@ -122,75 +205,26 @@ def summarise(records: list[dict]) -> dict:
         },
         "device": start["device"],
         "precision": start["precision"],
-        "steps": records[-1]["step"],
+        "steps": diary.step,
         "steps_planned": start["steps_planned"],
         "evaluations": table,
-        "overfitting": overfitting(table),
         "best": best_row,
         "final": final,
-        "final_minus_best": {n: difference(final.get(n), best_row.get(n)) for n in names} if best_row else None,
+        "final_minus_best": difference(final, best_row) if best_row else None,
+        "after_best": after_best(table, best_row),
+        "epochs": epochs(diary, table),
         "parameters": start["parameters"],
-        "phases": phase_shares(records, start["parameters"]),
-        "seconds": {"total": records[-1]["seconds"], **(clocks[-1] if clocks else {})},
-        "throughput": throughput(records),
-        "peak_memory_mb": max(peaks, default=None),
+        "phases": phases(diary, table, start["parameters"]),
+        "generalisation": generalisation(table, spec),
+        "stability": stability(diary, threshold),
+        "coverage": coverage(best, evaluations(diary), start["data"]["splits"]),
+        "seconds": {"total": diary.seconds, **(clocks[-1] if clocks else {})},
+        "throughput": throughput(diary),
+        "peak_memory_mb": int(peaks.max()) if len(peaks) else None,
         "best_bytes": end.get("best_bytes") if end else None,
         "events": [
-            f"{r['event']} at step {r['step']}: {r.get('message', '')}".rstrip(": ") for r in of_kind(records, "event")
+            f"{r['event']} at step {r['step']}: {r.get('message', '')}".rstrip(": ") for r in diary.of_kind("event")
         ],
+        "remarks": remarks,
     }
-
-
-# ---- several runs ----------------------------------------------------------------------------------------------------
-
-REPEATED = ("seed", "data.fold")  # runs that differ in these alone are repetitions of one another
-
-
-def flat(spec: dict, path: str = "") -> dict:
-    """{"optim": {"lr": 1}} -> {"optim.lr": 1}; lists by position, "phases.0.epochs"; an empty one as itself."""
-    items = spec.items() if isinstance(spec, dict) else ((str(i), item) for i, item in enumerate(spec))
-    found = {}
-    for key, value in items:
-        inner = flat(value, f"{path}{key}.") if isinstance(value, dict | list) else {}
-        found |= inner or {f"{path}{key}": value}
-    return found
-
-
-def spread(values: list[float]) -> dict:
-    """mean, sd (of the sample; null for one value) and n"""
-    sd = statistics.stdev(values) if len(values) > 1 else None
-    return {"mean": statistics.fmean(values), "sd": sd, "n": len(values)}
-
-
-def compare(summaries: list[dict]) -> dict:
-    """Runs beside each other, the best first: a row for each set of settings, over its seeds and folds.
-
-    differing: the settings in which the runs differ (name, seed and fold apart). Each row has the values of those
-    (`settings`), the runs, mean and sd of each metric at the runs' best evaluations, of the training seconds, and the
-    largest memory. Runs without an evaluation are left out and named in `without`.
-    """
-    specs = [{k: v for k, v in flat(s["spec"]).items() if k not in (*REPEATED, "name")} for s in summaries]
-    keys = dict.fromkeys(key for spec in specs for key in spec)
-    differing = [key for key in keys if len({repr(spec.get(key)) for spec in specs}) > 1]
-    groups: dict[str, list[dict]] = {}
-    for summary, spec in zip(summaries, specs, strict=True):
-        if summary["best"]:
-            groups.setdefault(repr([spec.get(key) for key in differing]), []).append(summary)
-    rows = []
-    for members in groups.values():
-        spec = flat(members[0]["spec"])
-        names = [n for n in members[0]["final_minus_best"] if all(m["best"].get(n) is not None for m in members)]
-        rows.append(
-            {
-                "settings": {key: spec.get(key) for key in differing},
-                "runs": [m["name"] for m in members],
-                "unfinished": [m["name"] for m in members if m["status"] not in ("finished", "stopped early")],
-                "metric": members[0]["metric"],
-                "metrics": {name: spread([m["best"][name] for m in members]) for name in names},
-                "train_seconds": spread([m["seconds"]["train"] for m in members]),
-                "peak_memory_mb": max(m["peak_memory_mb"] or 0 for m in members),
-            }
-        )
-    if len({row["metric"] for row in rows}) == 1:
-        rows.sort(key=lambda row: -direction(row["metric"]) * row["metrics"][row["metric"]]["mean"])
-    return {"differing": differing, "rows": rows, "without": [s["name"] for s in summaries if not s["best"]]}
+    return {**found, "suggestions": suggest(found)}

@@ -112,6 +112,7 @@ def _record_run(run: Run) -> None:
     """The `run` record: which experiment, with what, on what."""
     run.record(
         "run",
+        version=runlog.VERSION,
         spec=asdict(run.spec),
         seed=run.spec.seed,
         **machine.git_state(Path(__file__).parent),

@@ -1,6 +1,13 @@
-"""Figures as text: what `eval.py` prints. Whatever comes from a file goes through `one_line`."""
+"""Figures as blocks of text and tables: what `eval.py summary` says. They are rendered by experiments/render.py.
+
+Whatever comes from a file goes through `one_line`.
+"""
+
+from dataclasses import dataclass, field
 
 from inputs import one_line
+
+# ---- numbers as text -------------------------------------------------------------------------------------------------
 
 
 def amount(count: float) -> str:
@@ -39,6 +46,28 @@ def number(value: float | None, name: str, sign: str = "") -> str:
     return f"{value:{sign}.3f}" if three else f"{value:{sign}.1f}"
 
 
+def mean_sd(values: dict | None, name: str) -> str:
+    """ "92.3 ± 0.4", "92.3" for one run"""
+    if values is None:
+        return "-"
+    if values["sd"] is None:
+        return number(values["mean"], name)
+    return f"{number(values['mean'], name)} ± {number(values['sd'], name)}"
+
+
+# ---- blocks ----------------------------------------------------------------------------------------------------------
+
+
+@dataclass
+class Block:
+    """A part of a report: a title, then a table, then lines (label, text), then what its figures mean."""
+
+    title: str
+    rows: list[dict[str, str]] = field(default_factory=list)  # cells by column; "*" in front of one marks the best
+    lines: list[tuple[str, str]] = field(default_factory=list)
+    note: str = ""
+
+
 COLUMN = {"train_loss": "train loss", "loss": "dev loss", "train_seconds": "training"}
 # The metrics that a table of evaluations has room for; --json has all. Of a run with several tasks: NAME.metric.
 SHOWN = (
@@ -54,97 +83,269 @@ def shown_metrics(metrics: dict) -> list[str]:
     return sorted(names, key=lambda key: (key.rpartition(".")[0], SHOWN.index(key.rpartition(".")[2])))
 
 
-def table(rows: list[dict], columns: list[str]) -> list[str]:
-    """Lines of a text table, columns aligned to the right."""
-    cells = [columns] + [[row[column] for column in columns] for row in rows]
-    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
-    return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+# ---- one run ---------------------------------------------------------------------------------------------------------
 
 
-def print_summary(summary: dict) -> None:
-    """The summary of one run (`analysis.summarise`) as text."""
-    s, best, final = summary, summary["best"], summary["final"]
-    print(f"{s['name']}: {s['status']}, {s['steps']} of {s['steps_planned']} steps, seed {s['seed']}")
-    print(f"{s['task']} on {s['pretrained']}, {s['device']} in {s['precision']}")
-    print(", ".join(f"{split}: {count}" for split, count in s["data"].items()) + "\n")
-    if s["evaluations"]:
-        metrics = shown_metrics(s["evaluations"][0])
-        rows = [
-            {
-                "": "best" if row["best"] else "",
-                "step": str(row["step"]),
-                "epoch": f"{row['epoch']:.2f}",
-                "phase": str(row["phase"]),
-                "training": duration(row["train_seconds"]),
-                "train loss": number(row["train_loss"], "loss"),
-                **{COLUMN.get(key, key): number(row.get(key), key) for key in metrics},
-            }
-            for row in s["evaluations"]
-        ]
-        print("\n".join(table(rows, list(rows[0]))))
-    else:
-        print("no evaluation yet")
-    print()
-    if best and best is not final:
+def run_report(s: dict) -> list[Block]:
+    """The summary of one run (`analysis.summarise`) as blocks."""
+    title = f"{s['name']}: {s['status']}, {s['steps']} of {s['steps_planned']} steps, seed {s['seed']}"
+    data = ", ".join(f"{split}: {count}" for split, count in s["data"].items())
+    head = Block(
+        title, lines=[("", f"{s['task']} on {s['pretrained']}, {s['device']} in {s['precision']}"), ("", data)]
+    )
+    blocks = [head, evaluation_block(s), epoch_block(s), phase_block(s), health_block(s), cost_block(s)]
+    if s["suggestions"]:
+        blocks.append(Block("Suggestions", lines=[(str(i), text) for i, text in enumerate(s["suggestions"], 1)]))
+    notes = [("event", one_line(event)) for event in s["events"]] + [("note", one_line(r)) for r in s["remarks"]]
+    if notes:
+        blocks.append(Block("Events and notes", lines=notes))
+    return [block for block in blocks if block.rows or block.lines]
+
+
+def evaluation_block(s: dict) -> Block:
+    if not s["evaluations"]:
+        return Block("Evaluations", lines=[("", "no evaluation yet")])
+    metrics = shown_metrics(s["evaluations"][0])
+    rows = [
+        {
+            "": "best" if row["best"] else "",
+            "step": str(row["step"]),
+            "epoch": f"{row['epoch']:.2f}",
+            "phase": one_line(str(row["phase"])),
+            "training": duration(row["train_seconds"]),
+            "train loss": number(row["train_loss"], "loss"),
+            **{COLUMN.get(key, key): number(row.get(key), key) for key in metrics},
+        }
+        for row in s["evaluations"]
+    ]
+    return Block("Evaluations", rows, outcome_lines(s))
+
+
+def outcome_lines(s: dict) -> list[tuple[str, str]]:
+    """The best evaluation with the interval of its metric, and what the rest of the run cost against it."""
+    best, final, metric, later = s["best"], s["final"], s["metric"], s["after_best"]
+    if best is None:
+        return []
+    interval = s["coverage"]["intervals"].get(metric)
+    sure = f", 95 % interval {interval['low']:.1f} to {interval['high']:.1f} ({interval['by']})" if interval else ""
+    where = f"step {best['step']}, epoch {best['epoch']:.2f}, {one_line(str(best['phase']))}"
+    lines = [("best", f"{metric} {number(best[metric], metric)}{sure}, at {where}")]
+    if best is not final and final["step"] > best["step"]:
         change = s["final_minus_best"]
-        change = ", ".join(f"{key} {number(change[key], key, '+')}" for key in shown_metrics(change))
-        print(f"final - best  {change}")
-    if final and final["train_loss"] is not None and final.get("loss") is not None:
-        print(
-            f"train vs dev  final loss {final['train_loss']:.3f} in training mode, {final['loss']:.3f} on dev "
-            f"({final['loss'] - final['train_loss']:+.3f})"
+        text = ", ".join(f"{key} {number(change[key], key, '+')}" for key in shown_metrics(change))
+        lines.append(("final - best", text))
+        lines.append(
+            (
+                "after best",
+                f"the best model is not the last: epoch {best['epoch']:.1f} of {final['epoch']:.1f}; stopping there "
+                f"would have saved {duration(later['seconds'])} of training ({later['share']:.0%})",
+            )
         )
-    if s["overfitting"]:
-        since = s["overfitting"]
-        print(
-            f"overfitting   since step {since['step']}: train loss {since['train_loss']:+.3f}, dev loss "
-            f"{since['loss']:+.3f}"
+    return lines
+
+
+def epoch_block(s: dict) -> Block:
+    rows = []
+    for row in s["epochs"]:
+        evaluation = row["evaluation"] or {}
+        highest = max((rate["highest"] for rate in row["lr"].values()), default=None)
+        rows.append(
+            {
+                "epoch": str(row["epoch"]),
+                "train loss": number(row["train_loss"], "loss"),
+                "fell by": number(row["improvement"], "loss"),
+                "dev loss": number(evaluation.get("loss"), "loss"),
+                s["metric"]: number(evaluation.get(s["metric"]), s["metric"]),
+                "highest lr": "-" if highest is None else f"{highest:.2g}",
+                "training": duration(row["seconds"]),
+            }
         )
-    for phase in s["phases"]:
-        print(
-            f"trainable     {phase['phase']}: {amount(phase['parameters'])} of {amount(s['parameters'])} "
-            f"({phase['share']:.2%}), {phase['steps']} steps"
+    note = "fell by: the training loss, from the first to the last tenth of the epoch"
+    return Block("Epochs", rows, note=note) if rows else Block("Epochs")
+
+
+def phase_block(s: dict) -> Block:
+    rows = []
+    for row in s["phases"]:
+        change = (row["change"] or {}).get(s["metric"])
+        rows.append(
+            {
+                "phase": one_line(row["phase"]),
+                "steps": str(row["planned"]),
+                "trains": f"{amount(row['parameters'])} of {amount(s['parameters'])} ({row['share']:.2%})",
+                "train loss": number(row["train_loss"], "loss"),
+                "fell by": number(row["improvement"], "loss"),
+                f"{s['metric']}": number((row["evaluation"] or {}).get(s["metric"]), s["metric"]),
+                "change": number(change, s["metric"], "+"),
+                "training": duration(row["seconds"]),
+            }
         )
-    seconds = dict(s["seconds"])
-    print(f"time          {duration(seconds.pop('total'))}: {clock_line(seconds)}")
-    speed = s["throughput"]
+    note = f"change: of {s['metric']}, against the last evaluation before the phase"
+    return Block("Phases", rows, note=note) if rows else Block("Phases")
+
+
+def health_block(s: dict) -> Block:
+    """Generalisation, stability, and how sure the figures are."""
+    lines, found, stable, sure = [], s["generalisation"], s["stability"], s["coverage"]
+    if found:
+        since = f" since step {found['since']}" if found["since"] is not None else ""
+        change, gap = found["change"], found["gap"]
+        lines.append(("verdict", f"{found['verdict']}{since}"))
+        footing = "evaluated alike" if found["footing"] == "same" else "in training mode"
+        gaps = f"dev loss - training loss ({footing}): {gap['first']:+.3f} first, {gap['last']:+.3f} last"
+        lines.append(("gap", gaps))
+        if change["loss"]:
+            text = f"dev loss {change['loss']:+.3f}, training loss {change['train_loss']:+.3f}"
+            lines.append(("since lowest", text))
+        lines += [("dev below", one_line(remark)) for remark in found["remarks"]]
+    if stable:
+        lines.append(
+            (
+                "stability",
+                f"{stable['oscillations']} oscillations, {stable['per_100_steps']:.1f} per 100 steps; volatility "
+                f"{stable['volatility']:.3f}; {stable['spikes']} spikes",
+            )
+        )
+        if stable["gradient"]:
+            names = ", ".join(f"{key} {value:.2f}" for key, value in stable["gradient"].items())
+            bit = "" if stable["clipped"] is None else f"; clipping bit in {stable['clipped']:.0%} of the steps"
+            lines.append(("gradient", f"norm {names}{bit}"))
+        if stable["nonfinite"] or stable["overflows"]:
+            text = (
+                f"{stable['nonfinite']} steps without a finite loss or gradient, {stable['overflows']} fp16 overflows"
+            )
+            lines.append(("not finite", text))
+    if sure:
+        examples = ", ".join(f"{count:,} ({name})" for name, count in sure["examples"].items())
+        lines.append(
+            ("coverage", f"{sure['evaluations']} evaluations, one in {sure['every_steps']:.0f} steps, on {examples}")
+        )
+    threshold = stable["threshold"] if stable else 0.01
+    note = (
+        f"oscillation: the loss of a record differs from the one before by more than {threshold:.0%}; volatility: mean "
+        "of the standard deviations of 20 losses in a row; spike: above the mean of the 20 before by more than 3 of "
+        "their standard deviations and 10 %; overfitting: the dev loss rose by more than 2 % while the training loss "
+        "fell; underfitting: it still fell by more than 5 % in the last interval"
+    )
+    return Block("Health", lines=lines, note=note)
+
+
+def cost_block(s: dict) -> Block:
+    seconds, speed = dict(s["seconds"]), s["throughput"]
+    lines = [("time", f"{duration(seconds.pop('total'))}: {clock_line(seconds)}")]
     if speed["tokens_per_second"]:
-        print(
-            f"speed         {speed['tokens_per_second']:,.0f} real tokens/s in training "
-            f"(quartiles {speed['low']:,.0f} to {speed['high']:,.0f}), {speed['padding']:.1%} padding"
+        lines.append(
+            (
+                "speed",
+                f"{speed['tokens_per_second']:,.0f} real tokens/s in training (quartiles {speed['low']:,.0f} to "
+                f"{speed['high']:,.0f}), {speed['examples_per_second']:,.0f} examples/s, "
+                f"{speed['padding']:.1%} padding",
+            )
         )
     if s["peak_memory_mb"]:
         size = f", best checkpoint {s['best_bytes'] / 1e6:.1f} MB" if s["best_bytes"] else ""
-        print(f"memory        {s['peak_memory_mb']:,} MiB at its peak{size}")
-    for event in s["events"]:
-        print(f"event         {one_line(event)}")
-    for remark in s["remarks"]:
-        print(f"note          {one_line(remark)}")
+        lines.append(("memory", f"{s['peak_memory_mb']:,} MiB at its peak{size}"))
+    return Block("Cost", lines=lines)
 
 
-def mean_sd(values: dict, name: str) -> str:
-    """ "92.3 ± 0.4", "92.3" for one run"""
-    if values["sd"] is None:
-        return number(values["mean"], name)
-    return f"{number(values['mean'], name)} ± {number(values['sd'], name)}"
+# ---- several runs ----------------------------------------------------------------------------------------------------
 
 
-def print_comparison(found: dict) -> None:
-    """Several runs beside each other (`analysis.compare`) as text."""
+def comparison_report(found: dict) -> list[Block]:
+    """Several runs beside each other (`comparison.compare`) as blocks."""
+    blocks = [outcome_comparison(found), cost_comparison(found)]
+    if found["differences"]:
+        lines = [("", difference_text(entry, found["metric"])) for entry in found["differences"]]
+        blocks.append(Block("Against the first", lines=lines, note=DIFFERENCE_NOTE))
+    if found["effects"]:
+        metric = found["metric"]
+        lines = [
+            (
+                e["setting"],
+                f"from {one_line(e['from'])} to {one_line(e['to'])}: {metric} {number(e['change'], metric, '+')}",
+            )
+            for e in found["effects"]
+        ]
+        blocks.append(Block("One setting apart", lines=lines))
+    notes = [("note", f"{one_line(n)} is not finished") for row in found["rows"] for n in row["unfinished"]]
+    notes += [("note", f"{one_line(name)} has no evaluation yet") for name in found["without"]]
+    if notes:
+        blocks.append(Block("Notes", lines=notes))
+    return [block for block in blocks if block.rows or block.lines]
+
+
+DIFFERENCE_NOTE = (
+    "not distinguishable: a test that could be made has p of 0.05 or more. Paired bootstrap: over the development "
+    "examples, scores averaged over a row's runs. Welch's t: over a row's runs (seeds, folds)"
+)
+
+
+def row_name(row: dict, number: int) -> str:
+    """ "1" and the name of a row's run, or of its first and how many more"""
+    more = f" +{len(row['runs']) - 1}" if len(row["runs"]) > 1 else ""
+    name = one_line(row["runs"][0])
+    return f"{number} {name if len(name) <= 28 else name[:12] + '...' + name[-13:]}{more}"
+
+
+def cell(found: dict, place: int, column: str, text: str) -> str:
+    """A cell, marked where its row leads the column."""
+    return f"*{text}" if found["leaders"].get(column) == place else text
+
+
+def outcome_comparison(found: dict) -> Block:
     rows = []
-    for row in found["rows"]:
-        time = duration(row["train_seconds"]["mean"])
-        metrics = {COLUMN.get(key, key): mean_sd(row["metrics"][key], key) for key in shown_metrics(row["metrics"])}
-        settings = {key: one_line(str(value)) for key, value in row["settings"].items()}
-        rows.append({**settings, "n": str(len(row["runs"])), **metrics, "training": time})
-        rows[-1]["memory"] = f"{row['peak_memory_mb']:,} MiB"
-    columns = list(dict.fromkeys(key for row in rows for key in row))
-    if rows:
-        print("\n".join(table([{key: row.get(key, "-") for key in columns} for row in rows], columns)))
-        metrics = dict.fromkeys(row["metric"] for row in found["rows"])
-        print(f"\nat each run's best evaluation by {' or '.join(metrics)}; mean ± sd over seeds and folds")
-    for row in found["rows"]:
-        for name in row["unfinished"]:
-            print(f"note          {one_line(name)} is not finished")
-    for name in found["without"]:
-        print(f"note          {one_line(name)} has no evaluation yet")
+    for place, row in enumerate(found["rows"]):
+        metrics = shown_metrics(row["metrics"])
+        rows.append(
+            {
+                "run": row_name(row, place + 1),
+                **{key: one_line(str(value)) for key, value in row["settings"].items()},
+                "n": str(len(row["runs"])),
+                **{COLUMN.get(k, k): cell(found, place, k, mean_sd(row["metrics"][k], k)) for k in metrics},
+                "since best": mean_sd(row["final_minus_best"], row["metric"]),
+            }
+        )
+    metric = found["metric"] or "each its own metric"
+    note = (
+        f"ranked by {metric} at each run's best evaluation; mean ± sd over the n runs that share all but seed and "
+        "fold; * leads its column; since best: the last evaluation less the best"
+    )
+    return Block(f"{len(rows)} of them, by outcome", rows, note=note)
+
+
+def cost_comparison(found: dict) -> Block:
+    rows = []
+    for place, row in enumerate(found["rows"]):
+        seconds = row["train_seconds"]["mean"]
+        verdicts = ", ".join(
+            f"{count} {name}" if len(row["verdicts"]) > 1 else name for name, count in row["verdicts"].items()
+        )
+        rows.append(
+            {
+                "run": row_name(row, place + 1),
+                "osc. per 100": cell(found, place, "per_100_steps", mean_sd(row["per_100_steps"], "")),
+                "volatility": cell(found, place, "volatility", mean_sd(row["volatility"], "loss")),
+                "spikes": "-" if row["spikes"] is None else str(row["spikes"]),
+                "verdict": verdicts or "-",
+                "trains": amount(row["trainable"] or 0),
+                "training": cell(found, place, "train_seconds", duration(seconds)),
+                "tokens/s": f"{row['tokens_per_second']['mean']:,.0f}",
+                "memory": cell(found, place, "peak_memory_mb", f"{row['peak_memory_mb']:,} MiB"),
+                "checkpoint": f"{row['best_bytes'] / 1e6:.1f} MB" if row["best_bytes"] else "-",
+            }
+        )
+    return Block("Stability and cost", rows)
+
+
+def difference_text(entry: dict, metric: str) -> str:
+    """ "b: -1.0 accuracy, 92 % more oscillations, 1.9 times the time; not distinguishable (p = 0.31, n = 600)" """
+    parts = [f"{number(entry['difference'], metric, '+')} {metric}"]
+    ratio = entry["oscillations_ratio"]
+    if ratio is not None:
+        parts.append(f"{abs(ratio - 1):.0%} {'more' if ratio >= 1 else 'fewer'} oscillations")
+    if entry["time_ratio"] is not None:
+        parts.append(f"{entry['time_ratio']:.2g} times the time")
+    tests = ", ".join(f"{t['test']}: p = {t['p']:.3f}, n = {t['n']:,}" for t in entry["tests"])
+    verdict = {True: "distinguishable", False: "not distinguishable", None: "one run each, no scores kept: no test"}
+    name = one_line(entry["other"][0])
+    return f"{name}: {', '.join(parts)}; {verdict[entry['distinguishable']]}" + (f" ({tests})" if tests else "")

@@ -1,6 +1,7 @@
 """What `eval.py score` and `eval.py ask` print. Whatever comes from a file goes through `one_line`."""
 
-from experiments.report import number, table
+from experiments.render import table
+from experiments.report import number
 from inputs import one_line
 
 # ---- eval.py score: answers to questions -----------------------------------------------------------------------------

@@ -2,7 +2,8 @@
 
 Every record has `kind` (run, phase, train, eval, event, end), `step` (optimizer steps taken), `epoch` (fractional),
 `seconds` since the run began (monotonic across resumes) and `time` (UTC). No NaN or Infinity: a number that is not
-finite becomes null.
+finite becomes null. Versions of the records, as the `run` record has it: 1 (none given) counted questions only, 2 has
+`data.splits`.
 """
 
 import dataclasses
@@ -17,18 +18,20 @@ from pathlib import Path
 from inputs import InputError, read_bytes
 
 FILE = "metrics.jsonl"
+VERSION = 2
 
 
-def json_safe(value):
-    """The value as JSON can write it: a number that is not finite becomes null, a dataclass an object."""
+def json_safe(value, digits: int = 17):
+    """The value as JSON can write it: a number that is not finite becomes null, a dataclass an object. digits: how many
+    significant ones are kept; with 17 a number reads back as itself."""
     if isinstance(value, float):
-        return value if math.isfinite(value) else None
+        return float(f"{value:.{digits}g}") if math.isfinite(value) else None
     if dataclasses.is_dataclass(value):
         value = dataclasses.asdict(value)
     if isinstance(value, dict):
-        return {str(key): json_safe(item) for key, item in value.items()}
+        return {str(key): json_safe(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [json_safe(item) for item in value]
+        return [json_safe(item, digits) for item in value]
     return value
 
 
@@ -80,7 +83,7 @@ class RunLog:
             "epoch": round(epoch, 6),
             "seconds": round(self.seconds, 3),
             "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            **json_safe(fields),
+            **json_safe(fields, digits=9 if kind == "train" else 17),  # there are many, of sums in fp32
         }
         line = (json.dumps(record, allow_nan=False) + "\n").encode()
         rest = memoryview(line)
@@ -192,12 +195,26 @@ def fault(record) -> str | None:
     return None
 
 
-def finished(folder: Path) -> bool:
-    """Whether the run in a folder has come to its end."""
-    if not (folder / FILE).is_file():
-        return False
-    records, _ = read_records(folder)
-    return bool(records) and records[-1]["kind"] == "end" and records[-1]["reason"] != "diverged"
+def upgrade(record: object) -> None:
+    """Give a `run` record of version 1 the `data.splits` of version 2, in place."""
+    data = _field(record, "data")
+    if _field(record, "kind") == "run" and isinstance(data, dict) and "splits" not in data:
+        counts = {split: _field(data, f"{split}.questions") for split in ("train", "dev")}
+        if all(_is_whole(count) for count in counts.values()):
+            data["splits"] = {split: {"examples": n, "kind": "questions"} for split, n in counts.items()}
+
+
+def parse_line(line: bytes) -> tuple[dict | None, str | None]:
+    """(record, None), or (None, why there is none); (None, None) for an empty line."""
+    if not line.strip():
+        return None, None
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError):
+        record = None
+    upgrade(record)
+    wrong = fault(record)
+    return (record, None) if wrong is None else (None, wrong)
 
 
 def read_records(folder: Path) -> tuple[list[dict], list[str]]:
@@ -209,18 +226,19 @@ def read_records(folder: Path) -> tuple[list[dict], list[str]]:
     records, remarks = [], []
     lines = read_bytes(path).split(b"\n")
     for number, line in enumerate(lines, 1):
-        if not line:
-            continue
-        if number == len(lines):  # a whole line ends in a newline, so what follows the last one is torn
-            remarks.append(f"{path}: line {number} is torn (the run was stopped while writing it); ignored")
-            continue
-        try:
-            record = json.loads(line)
-        except (ValueError, RecursionError):
-            record = None
-        wrong = fault(record)
-        if wrong is None:
+        record, wrong = parse_line(line)
+        if number == len(lines) and line:  # a whole line ends in a newline, so what follows the last one is torn
+            record, wrong = None, "is torn (the run was stopped while writing it)"
+        if record is not None:
             records.append(record)
-        else:
+        if wrong is not None:
             remarks.append(f"{path}: line {number} {wrong}; ignored")
     return records, remarks
+
+
+def finished(folder: Path) -> bool:
+    """Whether the run in a folder has come to its end."""
+    if not (folder / FILE).is_file():
+        return False
+    records, _ = read_records(folder)
+    return bool(records) and records[-1]["kind"] == "end" and records[-1]["reason"] != "diverged"

@@ -9,14 +9,14 @@ from pathlib import Path
 import pytest
 
 import eval as eval_py
-from experiments.analysis import summarise, throughput, training_loss
+from experiments.reading import read_summary
 from experiments.report import amount, duration
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = {"name": "made", "seed": 3, "model": {"task": "span_qa"}, "eval": {"metric": "f1"}}
 
 
-def diary() -> list[dict]:
+def records() -> list[dict]:
     """Two phases of ten steps; four evaluations, the third is the best."""
 
     def record(kind, step, seconds, **fields):
@@ -59,84 +59,87 @@ def write(folder: Path, records: list[dict], torn: bytes = b"") -> Path:
     return folder
 
 
-def test_the_training_loss_is_a_mean_over_examples():
-    train = [r for r in diary() if r["kind"] == "train"]
-    assert training_loss(train, 0, 5) == pytest.approx((4.0 * 30 + 2.0 * 10) / 40)
-    assert training_loss(train, 10, 15) is None
-
-
-def test_throughput_is_all_tokens_over_all_training_time():
-    figures = throughput(diary())
-    assert figures["tokens_per_second"] == pytest.approx(3500 / (10 + 10 + 10 + 10))
-    assert figures["padding"] == pytest.approx(0.2)
-
-
-def test_every_figure_of_the_summary():
-    s = summarise(diary())
-    assert (s["status"], s["steps"], s["steps_planned"], s["seed"]) == ("finished", 20, 20, 3)
-    assert [row["best"] for row in s["evaluations"]] == [False, False, True, False]
-    assert [row["train_loss"] for row in s["evaluations"]] == [3.5, 1.0, None, 0.5]
-    assert (s["best"]["step"], s["best"]["f1"], s["final"]["f1"]) == (15, 40.0, 35.0)
-    assert s["final_minus_best"] == pytest.approx({"loss": 0.3, "f1": -5.0})
-    assert s["phases"] == [
-        {"phase": "one", "steps": 10, "parameters": 50, "share": 0.05},
-        {"phase": "two", "steps": 10, "parameters": 250, "share": 0.25},
-    ]
-    assert s["seconds"] == {"total": 21.0, "train": 20.0, "data": 0.1, "eval": 4.0, "checkpoint": 0.2}
-    assert s["peak_memory_mb"] == 120 and s["data"] == {"train": "7 questions", "dev": "5 questions"}
-    assert s["events"] == ["nonfinite at step 17"]
-
-
-def test_loss_as_the_metric_takes_the_lowest():
-    records = diary()
-    records[0]["spec"] = SPEC | {"eval": {"metric": "loss"}}
-    assert summarise(records)["best"]["step"] == 15
-
-
-def test_a_value_that_was_not_finite_is_not_the_best():
-    records = diary()
-    records[8]["metrics"]["f1"] = None
-    assert summarise(records)["best"]["step"] == 20
-
-
 def test_the_page_shows_what_a_person_asks_first(tmp_path, capsys):
-    assert eval_py.main(["summary", str(write(tmp_path / "r", diary(), torn=b'{"ki'))]) == 0
+    assert eval_py.main(["summary", str(write(tmp_path / "r", records(), torn=b'{"ki'))]) == 0
     page = capsys.readouterr().out
     assert max(len(line) for line in page.splitlines() if not line.startswith("note")) <= 100  # notes name a path
     for text in (
         "made: finished, 20 of 20 steps, seed 3",
         "final - best  loss +0.300, f1 -5.0",
-        "one: 50 of 1 k (5.00%), 10 steps",
+        "50 of 1 k (5.00%)",
+        "the best model is not the last: epoch 1.5 of 2.0; stopping there would have saved 5.0 s of training",
         "88 real tokens/s",
         "120 MiB",
         "line 14 is torn",
+        "verdict       overfitting since step 15",
     ):
-        assert text in page
-    (best,) = [line for line in page.splitlines() if line.startswith("best")]
+        assert text in page, text
+    best = next(line for line in page.splitlines() if line.startswith("best"))
     assert best.split() == ["best", "15", "1.50", "p", "5.0", "s", "-", "1.500", "40.0"]
 
 
+def test_markdown_has_the_same_figures_and_escapes_what_it_must(tmp_path, capsys):
+    given = records()
+    given[0]["spec"] = SPEC | {"name": "a|b<i>*"}
+    assert eval_py.main(["summary", str(write(tmp_path / "r", given)), "--markdown"]) == 0
+    page = capsys.readouterr().out
+    assert (
+        page.startswith("## a\\|b&lt;i>\\*: finished") and "| best | 15 | 1.50 | p | 5.0 s | - | 1.500 | 40.0 |" in page
+    )
+
+
+def test_several_runs_are_beside_each_other(tmp_path, capsys):
+    folders = []
+    for name, seed, lr, change in (
+        ("a0", 0, 1e-3, 0.0),
+        ("a1", 1, 1e-3, 2.0),
+        ("b0", 0, 1e-2, 30.0),
+        ("b1", 1, 1e-2, 31.0),
+    ):
+        given = records()
+        given[0]["spec"] = SPEC | {"name": name, "seed": seed, "optim": {"lr": lr}}
+        given[8]["metrics"]["f1"] += change
+        folders.append(str(write(tmp_path / name, given)))
+    assert eval_py.main(["summary", *folders]) == 0
+    page = capsys.readouterr().out
+    assert max(map(len, page.splitlines())) <= 100
+    for text in (
+        "1 b0 +1",
+        "0.01  2",
+        "*70.5 ± 0.7",
+        "41.0 ± 1.4",
+        "a0: -29.5 f1, 0% more oscillations, 1 times the time; distinguishable",
+        "optim.lr      from 0.001 to 0.01: f1 +29.5",
+    ):
+        assert text in page, text
+
+
 def test_a_reader_that_stops_early_is_no_error(tmp_path):
-    folder = write(tmp_path / "r", diary())
+    folder = write(tmp_path / "r", records())
     command = f"{sys.executable} eval.py summary {folder} | true"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], cwd=ROOT, capture_output=True, text=True)
     assert done.stderr == ""
 
 
 def test_json_is_the_same_figures(tmp_path, capsys):
-    eval_py.main(["summary", str(write(tmp_path / "r", diary())), "--json"])
-    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(summarise(diary()) | {"remarks": []}))
+    folder = write(tmp_path / "r", records())
+    eval_py.main(["summary", str(folder), "--json"])
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(read_summary(folder)))
 
 
 def test_an_unfinished_run_without_evaluations_is_summarised(tmp_path, capsys):
-    assert eval_py.main(["summary", str(write(tmp_path / "r", diary()[:3]))]) == 0
+    assert eval_py.main(["summary", str(write(tmp_path / "r", records()[:3]))]) == 0
     page = capsys.readouterr().out
     assert "made: unfinished, 3 of 20 steps" in page and "no evaluation yet" in page
 
 
-@pytest.mark.parametrize("records,message", [([], "kind 'run', is missing"), (None, "is .* a run folder")])
-def test_what_is_not_a_run_is_one_line(tmp_path, capsys, records, message):
-    folder = tmp_path / "r" if records is None else write(tmp_path / "r", records)
+def test_watching_ends_with_the_run(tmp_path, capsys):
+    assert eval_py.main(["summary", str(write(tmp_path / "r", records())), "--watch", "0.1"]) == 0
+
+
+@pytest.mark.parametrize("given,message", [([], "kind 'run', is missing"), (None, "is .* a run folder")])
+def test_what_is_not_a_run_is_one_line(tmp_path, capsys, given, message):
+    folder = tmp_path / "r" if given is None else write(tmp_path / "r", given)
     assert eval_py.main(["summary", str(folder)]) == 2
     error = capsys.readouterr().err
     assert re.search(message, error) and len(error.splitlines()) == 1

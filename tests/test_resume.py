@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 import train
 from experiments import checkpoints
 from experiments import folder as folder_module
-from experiments.analysis import summarise
 from experiments.folder import claim
+from experiments.reading import read_summary
 from experiments.runlog import read_records
 from inputs import InputError
 from tests.tiny import ROOT, assert_same_run, records_of, run_main, start_process, wait_for_step
@@ -261,7 +261,7 @@ def test_what_has_trained_stays_saved_when_an_earlier_phase_is_entered_again(exp
     run_main(path, tmp_path)
     assert run_main(path, tmp_path, "--resume-anyway", *longer) == 0
     assert (tmp_path / "runs" / "tiny" / "last" / "encoder.safetensors").is_file()
-    summary = summarise(read_records(tmp_path / "runs" / "tiny")[0])
+    summary = read_summary(tmp_path / "runs" / "tiny")
     assert summary["steps"] == summary["steps_planned"] and summary["final"]["epoch"] == 4  # of what it is now
     spec = json.loads((tmp_path / "runs" / "tiny" / "spec.json").read_text())
     assert spec["phases"][0]["epochs"] == 3

@@ -1,0 +1,178 @@
+"""Did a run learn, or only memorise; did it learn steadily; and how sure are its figures? Each with its rule.
+
+Losses here are those of train records, see experiments/analysis.py.
+"""
+
+import numpy as np
+
+from experiments.diary import Diary
+from experiments.significance import wilson
+
+# ---- generalisation --------------------------------------------------------------------------------------------------
+
+RISE, FALL = 0.02, 0.05  # of the dev loss: what counts as worse again, and as still getting better
+
+
+def generalisation(table: list[dict], spec: dict) -> dict | None:
+    """Training against development, and a verdict by this rule:
+
+    overfitting    the dev loss has risen by more than 2 % since its lowest evaluation, and the training loss has fallen
+                   since. `since` is that evaluation's step.
+    underfitting   not that, and the dev loss still fell by more than 5 % from the last evaluation but one to the last
+    healthy        neither
+    unknown        fewer than two evaluations
+
+    The training loss is that of a sample of the training set in evaluation mode where the run has evaluated one
+    (eval.train_sample; `footing` "same"), else that of training (`footing` "training mode").
+
+    gap: dev loss less training loss at each evaluation. remarks: why a dev loss can be below the training loss.
+    """
+    rows = []
+    same = all(row["on_train"] for row in table)
+    for row in table:
+        train_loss = row["on_train"]["loss"] if same else row["train_loss"]
+        if row.get("loss") is not None and train_loss is not None:
+            rows.append({"step": row["step"], "train_loss": train_loss, "loss": row["loss"]})
+    if not rows:
+        return None
+    lowest, last = min(rows, key=lambda row: row["loss"]), rows[-1]
+    change = {key: last[key] - lowest[key] for key in ("train_loss", "loss")}
+    verdict = "healthy"
+    if len(rows) < 2:
+        verdict = "unknown"
+    elif change["loss"] > RISE * lowest["loss"] and change["train_loss"] < 0:
+        verdict = "overfitting"
+    elif rows[-2]["loss"] - last["loss"] > FALL * rows[-2]["loss"]:
+        verdict = "underfitting"
+    gaps = [row["loss"] - row["train_loss"] for row in rows]
+    return {
+        "verdict": verdict,
+        "since": lowest["step"] if verdict == "overfitting" else None,
+        "change": change,
+        "last_fall": rows[-2]["loss"] - last["loss"] if len(rows) > 1 else None,
+        "footing": "same" if same else "training mode",
+        "gap": {"first": gaps[0], "last": gaps[-1]},
+        "remarks": dev_below_train(spec, same) if gaps[-1] < 0 else [],
+    }
+
+
+def dev_below_train(spec: dict, same: bool) -> list[str]:
+    """Why a development loss may be below the training loss, other than that the development set is easier."""
+    reasons = []
+    if not same:
+        reasons.append("training loss is measured with dropout on, and while the weights still move")
+    losses = [task["loss"] for task in spec.get("tasks", {}).values()] or [spec.get("loss", {})]
+    if any(loss.get("label_smoothing") for loss in losses):
+        reasons.append("training loss includes label smoothing")
+    if any(loss.get("class_weights", "none") != "none" or loss.get("label_weights") for loss in losses):
+        reasons.append("training loss is weighted by class")
+    data = [task["data"] for task in spec.get("tasks", {}).values()] or [spec.get("data", {})]
+    if any(each.get("mask_tokens") for each in data):
+        reasons.append("training sees masked texts")
+    return reasons
+
+
+# ---- stability -------------------------------------------------------------------------------------------------------
+
+WINDOW = 20  # consecutive losses
+
+
+def oscillations(loss: np.ndarray, threshold: float) -> int:
+    """How many changes between consecutive losses are larger than `threshold` times the earlier one.
+    1.00, 1.005, 1.02, 0.9 at 0.01: two (1.005 to 1.02, 1.02 to 0.9)."""
+    return int((np.abs(np.diff(loss)) > threshold * np.abs(loss[:-1])).sum())
+
+
+def rolling(loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and sample standard deviation of each WINDOW consecutive losses [N - WINDOW + 1]; of all of them where there
+    are fewer."""
+    if len(loss) < WINDOW:
+        return np.array([loss.mean()]), np.array([loss.std(ddof=1)])
+    windows = np.lib.stride_tricks.sliding_window_view(loss, WINDOW)
+    return windows.mean(1), windows.std(1, ddof=1)
+
+
+def spikes(loss: np.ndarray) -> np.ndarray:
+    """Places of the losses that are more than three standard deviations, and more than 10 %, above the mean of the
+    WINDOW losses before them."""
+    if len(loss) <= WINDOW:
+        return np.zeros(0, dtype=int)
+    mean, sd = rolling(loss[:-1])
+    return WINDOW + np.flatnonzero(loss[WINDOW:] > np.maximum(mean + 3 * sd, 1.1 * mean))
+
+
+def stability(diary: Diary, threshold: float) -> dict | None:
+    """How steadily the loss fell.
+
+    oscillations: see there; per_100_steps: divided by the steps between the first and the last loss, times 100.
+    volatility: the mean of the rolling standard deviation (window 20) of the losses; relative: over their mean.
+    spikes: see there, and the steps of the first few. records_every: steps between two losses (a longer interval
+    averages over more steps, so only runs that log equally often compare).
+    gradient: percentiles of the records' mean norm before clipping, and the largest norm of all; clipped: share of
+    the steps in which clipping bit. nonfinite, overflows: events.
+    """
+    known = np.isfinite(diary.train["loss"])
+    loss, step = diary.train["loss"][known], diary.train["step"][known]
+    if len(loss) < 2:
+        return None
+    steps = max(1.0, step[-1] - step[0])
+    count, sd, places = oscillations(loss, threshold), rolling(loss)[1], spikes(loss)
+    events = [record["event"] for record in diary.of_kind("event")]
+    return {
+        "threshold": threshold,
+        "losses": len(loss),
+        "records_every": float(np.median(np.diff(step))),
+        "oscillations": count,
+        "per_100_steps": 100 * count / steps,
+        "volatility": float(sd.mean()),
+        "relative": float(sd.mean() / loss.mean()) if loss.mean() else None,
+        "spikes": len(places),
+        "spike_steps": step[places[:5]].astype(int).tolist(),
+        "gradient": gradient(diary),
+        "clipped": clipped(diary),
+        "nonfinite": events.count("nonfinite"),
+        "overflows": events.count("overflow"),
+    }
+
+
+def gradient(diary: Diary) -> dict[str, float] | None:
+    norm, largest = (diary.train[name] for name in ("grad_norm", "grad_norm_max"))
+    norm, largest = norm[np.isfinite(norm)], largest[np.isfinite(largest)]
+    if not len(norm) or not len(largest):
+        return None
+    names = ("p50", "p90", "p99")
+    return dict(zip(names, np.quantile(norm, (0.5, 0.9, 0.99)).tolist(), strict=True)) | {"max": float(largest.max())}
+
+
+def clipped(diary: Diary) -> float | None:
+    """Share of the steps in which clipping bit: the records' shares, each by the steps that it stands for."""
+    share, steps = diary.train["clipped"], np.diff(diary.train["step"], prepend=0.0)
+    known = np.isfinite(share) & (steps > 0)
+    return float(share[known] @ steps[known] / steps[known].sum()) if known.any() else None
+
+
+# ---- how sure --------------------------------------------------------------------------------------------------------
+
+OF_EXAMPLES = ("exact", "accuracy")  # shares of examples, which Wilson's interval is for
+
+
+def coverage(best: dict | None, records: list[dict], splits: dict) -> dict | None:
+    """How often and on how much the run was judged, and how sure that is: for each metric of the best evaluation its
+    95 % interval, from the run itself where it has computed one by bootstrap (`intervals`), else Wilson's, for shares
+    of examples."""
+    if best is None:
+        return None
+    examples = {name: counts["examples"] for name, counts in splits.items() if name.endswith("dev")}
+    steps = [record["step"] for record in records]
+    intervals = {}
+    for name, value in best["metrics"].items():
+        task, _, last = name.rpartition(".")
+        count = examples.get(f"{task} dev".strip())
+        given = (best.get("intervals") or {}).get(name)
+        if given is not None and len(given) == 2 and None not in given:
+            intervals[name] = {"low": given[0], "high": given[1], "by": "bootstrap"}
+        elif last in OF_EXAMPLES and count and value is not None and 0 <= value <= 100:
+            low, high = wilson(value / 100, count)
+            intervals[name] = {"low": 100 * low, "high": 100 * high, "by": "Wilson"}
+    every = float(np.median(np.diff([0, *steps])))
+    return {"evaluations": len(records), "every_steps": every, "examples": examples, "intervals": intervals}

@@ -1,0 +1,320 @@
+"""experiments/analysis.py, health.py, comparison.py and suggestions.py: every figure on diaries made by hand."""
+
+import copy
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.analysis import between, mean_loss, summarise, throughput
+from experiments.comparison import compare, flat
+from experiments.diary import Diary, read_diary
+from experiments.health import oscillations, rolling, spikes
+from tests.test_eval import SPEC, records, write
+
+
+@pytest.fixture
+def diary(tmp_path) -> Diary:
+    return read_diary(write(tmp_path / "made", records()))
+
+
+def training(losses, every: int = 1, **fields) -> list[dict]:
+    """Train records with these losses."""
+    base = {
+        "kind": "train",
+        "examples": 4,
+        "tokens": 100,
+        "tokens_per_second": 50.0,
+        "padding": 0.0,
+        "peak_memory_mb": 9,
+    }
+    return [
+        {**base, "step": i * every, "epoch": i / 10, "seconds": 1.0 * i, "loss": loss, **fields}
+        for i, loss in enumerate(losses, 1)
+    ]
+
+
+def summary(tmp_path: Path, found: list[dict], **spec) -> dict:
+    found = copy.deepcopy(found)
+    found[0]["spec"] = SPEC | spec
+    return summarise(read_diary(write(tmp_path / str(len(list(tmp_path.iterdir()))), found)))
+
+
+# ---- one run ---------------------------------------------------------------------------------------------------------
+
+
+def test_the_training_loss_is_a_mean_over_examples(diary):
+    assert mean_loss(diary, between(diary, 0, 5)) == pytest.approx((4.0 * 30 + 2.0 * 10) / 40)
+    assert mean_loss(diary, between(diary, 10, 15)) is None
+
+
+def test_throughput_is_all_tokens_over_all_training_time(diary):
+    figures = throughput(diary)
+    assert figures["tokens_per_second"] == pytest.approx(3500 / (10 + 10 + 10 + 10))
+    assert figures["padding"] == pytest.approx(0.2) and figures["examples_per_second"] == pytest.approx(120 / 40)
+
+
+def test_every_figure_of_the_summary(diary):
+    s = summarise(diary)
+    assert (s["status"], s["steps"], s["steps_planned"], s["seed"]) == ("finished", 20, 20, 3)
+    assert [row["best"] for row in s["evaluations"]] == [False, False, True, False]
+    assert [row["train_loss"] for row in s["evaluations"]] == [3.5, 1.0, None, 0.5]
+    assert [row["train_seconds"] for row in s["evaluations"]] == [5, 5, 5, 5]
+    assert (s["best"]["step"], s["best"]["f1"], s["final"]["f1"]) == (15, 40.0, 35.0)
+    assert s["final_minus_best"] == pytest.approx({"loss": 0.3, "f1": -5.0})
+    assert s["after_best"] == {"evaluations": 1, "steps": 5, "seconds": 5.0, "share": 0.25}
+    assert s["seconds"] == {"total": 21.0, "train": 20.0, "data": 0.1, "eval": 4.0, "checkpoint": 0.2}
+    assert s["peak_memory_mb"] == 120 and s["data"] == {"train": "7 questions", "dev": "5 questions"}
+    assert s["events"] == ["nonfinite at step 17"]
+
+
+def test_phases_say_what_they_did_to_training_and_to_development(diary):
+    one, two = summarise(diary)["phases"]
+    assert (one["phase"], one["planned"], one["parameters"], one["share"]) == ("one", 10, 50, 0.05)
+    assert one["train_loss"] == pytest.approx((4 * 30 + 2 * 10 + 1 * 40) / 80)
+    assert one["improvement"] == 3.0 and one["change"] is None and one["evaluation"]["f1"] == 20.0
+    assert (two["phase"], two["parameters"], two["share"]) == ("two", 250, 0.25)
+    assert two["change"] == pytest.approx({"loss": -0.2, "f1": 15.0})
+    assert one["seconds"] == pytest.approx(10 + 10 + 10) and two["seconds"] == pytest.approx(10)
+
+
+def test_epochs_hold_their_steps_and_their_last_evaluation(diary):
+    first, second = summarise(diary)["epochs"]
+    assert (first["epoch"], first["steps"], first["evaluation"]["step"]) == (1, [0, 10], 10)
+    assert (second["epoch"], second["steps"], second["evaluation"]["step"]) == (2, [10, 20], 20)
+    assert second["train_loss"] == 0.5 and second["improvement"] is None
+
+
+def test_learning_rates_are_the_highest_and_the_last_of_each_part(tmp_path):
+    found = records()
+    for record, head, lora in zip(
+        [r for r in found if r["kind"] == "train"], (1, 3, 2, 1), (None, None, 5, 4), strict=True
+    ):
+        record["lr"] = {"head": head} | ({} if lora is None else {"lora": lora})
+    first, second = summary(tmp_path, found)["epochs"]
+    assert first["lr"] == {"head": {"highest": 3.0, "last": 2.0}, "lora": {"highest": 5.0, "last": 5.0}}
+    assert second["lr"] == {"head": {"highest": 1.0, "last": 1.0}, "lora": {"highest": 4.0, "last": 4.0}}
+
+
+@pytest.mark.parametrize("metric,best", [("loss", 15), ("f1", 15)])
+def test_of_a_loss_the_lowest_is_the_best(tmp_path, metric, best):
+    assert summary(tmp_path, records(), eval={"metric": metric})["best"]["step"] == best
+
+
+def test_a_value_that_was_not_finite_is_not_the_best(tmp_path):
+    found = records()
+    found[8]["metrics"]["f1"] = None
+    assert summary(tmp_path, found)["best"]["step"] == 20
+
+
+# ---- stability -------------------------------------------------------------------------------------------------------
+
+
+def test_an_oscillation_is_a_change_of_more_than_the_threshold():
+    assert oscillations(np.array([1.00, 1.005, 1.02, 0.9]), 0.01) == 2  # the docstring's
+    seven = [1, 1.1, 1, 1.005, 1.1, 1, 0.9, 0.901, 1, 1.1, 1.1]
+    assert oscillations(np.array(seven), 0.01) == 7
+    assert oscillations(np.array(seven), 0.2) == 0
+
+
+def test_volatility_is_the_mean_of_rolling_standard_deviations_of_twenty():
+    loss = np.random.default_rng(0).random(50)
+    by_hand = [np.std(loss[i : i + 20], ddof=1) for i in range(31)]
+    assert rolling(loss)[1] == pytest.approx(by_hand)
+    assert rolling(loss[:5])[1] == pytest.approx([np.std(loss[:5], ddof=1)])
+
+
+def test_a_spike_stands_out_of_the_twenty_before_it():
+    loss = np.tile([1.0, 1.01], 30)
+    loss[[25, 40]] = 2.0, 1.05  # the second is more than 3 sd above, but less than 10 %
+    assert spikes(loss).tolist() == [25]
+    assert spikes(np.ones(20)).tolist() == []
+
+
+def test_stability_of_runs_that_log_at_other_intervals(tmp_path):
+    losses = [1, 1.1, 1, 1.005, 1.1, 1, 0.9, 0.901, 1, 1.1, 1.1]
+    found = [records()[0], *training(losses, every=5, grad_norm=2.0, grad_norm_max=3.0, clipped=0.5)]
+    found[-1] |= {"grad_norm": 4.0, "grad_norm_max": 9.0, "clipped": 1.0}
+    found += [
+        {"kind": "event", "step": 55, "epoch": 1.1, "seconds": 12.0, "event": e} for e in ("nonfinite", "overflow")
+    ]
+    stable = summary(tmp_path, found)["stability"]
+    assert (stable["oscillations"], stable["records_every"]) == (7, 5.0)
+    assert stable["per_100_steps"] == pytest.approx(100 * 7 / 50)
+    assert stable["gradient"] == pytest.approx(
+        {"p50": 2.0, "p90": 2.0, "p99": np.quantile([2] * 10 + [4], 0.99), "max": 9}
+    )
+    assert stable["clipped"] == pytest.approx((10 * 0.5 + 1) / 11)
+    assert (stable["nonfinite"], stable["overflows"]) == (1, 1)
+
+
+# ---- generalisation --------------------------------------------------------------------------------------------------
+
+
+def course(*losses: tuple[float, float], on_train: bool = False) -> list[dict]:
+    """A run record and evaluations; each has (training loss before it, dev loss)."""
+    found = [records()[0]]
+    for i, (train_loss, dev_loss) in enumerate(losses, 1):
+        found += training([train_loss])
+        found[-1] |= {"step": i, "epoch": float(i)}
+        evaluation = {**records()[4], "step": i, "epoch": float(i), "metrics": {"loss": dev_loss, "f1": 1.0}}
+        found.append(evaluation)
+        if on_train:
+            found.append(evaluation | {"split": "train", "metrics": {"loss": train_loss / 2, "f1": 2.0}})
+    return found
+
+
+@pytest.mark.parametrize(
+    "losses,verdict,since",
+    [
+        ([(1.0, 0.9), (0.5, 0.6), (0.2, 0.7)], "overfitting", 2),
+        ([(1.0, 0.9), (0.5, 0.6), (0.2, 0.611)], "healthy", None),  # 1.8 % is not worse
+        ([(1.0, 0.9), (0.5, 0.6), (0.6, 0.7)], "healthy", None),  # training got worse as well
+        ([(1.0, 0.9), (0.8, 0.8)], "underfitting", None),
+        ([(1.0, 0.9), (0.8, 0.87)], "healthy", None),  # 3.3 % is not much
+        ([(1.0, 0.9)], "unknown", None),
+    ],
+)
+def test_the_verdict_follows_its_rule(tmp_path, losses, verdict, since):
+    found = summary(tmp_path, course(*losses))["generalisation"]
+    assert (found["verdict"], found["since"], found["footing"]) == (verdict, since, "training mode")
+    assert found["gap"]["last"] == pytest.approx(losses[-1][1] - losses[-1][0])
+
+
+def test_on_the_same_footing_where_the_run_evaluated_training_texts(tmp_path):
+    found = summary(tmp_path, course((1.0, 0.9), (0.5, 0.6), on_train=True))
+    assert found["generalisation"]["footing"] == "same"
+    assert found["generalisation"]["gap"] == pytest.approx({"first": 0.4, "last": 0.35})
+    assert len(found["evaluations"]) == 2 and found["evaluations"][0]["on_train"]["f1"] == 2.0
+
+
+def test_a_dev_loss_below_training_is_named_for_what_it_is(tmp_path):
+    found = summary(
+        tmp_path, course((1.0, 0.9), (0.9, 0.89)), loss={"class_weights": "balanced", "label_smoothing": 0.1}
+    )
+    remarks = found["generalisation"]["remarks"]
+    assert [r.split()[2:5] for r in remarks] == [["is", "measured", "with"], ["includes", "label", "smoothing"],
+                                                 ["is", "weighted", "by"]]  # fmt: skip
+
+
+# ---- how sure, and what next -----------------------------------------------------------------------------------------
+
+
+def test_intervals_are_wilsons_or_the_runs_own(tmp_path):
+    found = course((1.0, 0.9))
+    found[0]["data"]["splits"]["dev"]["examples"] = 100
+    found[2]["metrics"] = {"loss": 0.9, "f1": 50.0, "exact": 90.0}
+    found[2]["intervals"] = {"f1": [45.0, 55.0]}
+    sure = summary(tmp_path, found)["coverage"]
+    assert sure["intervals"]["f1"] == {"low": 45.0, "high": 55.0, "by": "bootstrap"}
+    assert sure["intervals"]["exact"]["low"] == pytest.approx(82.563, abs=1e-3)
+    assert (sure["evaluations"], sure["every_steps"], sure["examples"]) == (1, 1.0, {"dev": 100})
+
+
+def test_every_suggestion_has_its_number_and_there_are_five_at_most(tmp_path):
+    found = course((1.0, 0.9), (0.5, 0.95), (0.4, 1.0), (0.3, 1.1))
+    found[2]["metrics"]["f1"], found[2]["intervals"] = 9.0, {"f1": [5.0, 13.0]}
+    for record in found:
+        if record["kind"] == "train":
+            record |= {"clipped": 0.9, "padding": 0.5, "grad_norm": 1.0, "grad_norm_max": 1.0}
+    found.append({"kind": "event", "step": 4, "epoch": 4.0, "seconds": 20.0, "event": "nonfinite"})
+    given = summary(tmp_path, found, optim={"clip": 1.0})["suggestions"]
+    assert [text.split()[0] for text in given] == ["1", "clipping", "the", "the", "f1"]  # and not the sixth, padding
+    assert all(any(c.isdigit() for c in text) for text in given)
+
+
+def test_a_good_run_needs_no_advice(tmp_path):
+    found = [
+        records()[0],
+        *training([1.0, 0.9, 0.8]),
+        {**records()[4], "step": 3, "metrics": {"loss": 0.8, "f1": 90.0}},
+    ]
+    assert summary(tmp_path, found)["suggestions"] == []
+
+
+# ---- several runs ----------------------------------------------------------------------------------------------------
+
+
+def of(tmp_path, name: str, score: float, **spec) -> dict:
+    found = records()
+    found[8]["metrics"]["f1"] = score
+    return summary(tmp_path, found, name=name, **spec)
+
+
+def test_runs_that_share_all_but_the_seed_are_one_row(tmp_path):
+    runs = [of(tmp_path, f"r{i}", score, seed=i % 2, optim={"lr": lr}) for i, (score, lr) in
+            enumerate([(60, 1), (62, 1), (70, 2), (74, 2)])]  # fmt: skip
+    found = compare(runs)
+    assert found["differing"] == ["optim.lr"] and [row["runs"] for row in found["rows"]] == [["r2", "r3"], ["r0", "r1"]]
+    assert found["rows"][0]["metrics"]["f1"] == pytest.approx({"mean": 72.0, "sd": np.sqrt(8), "n": 2})
+    (difference,) = found["differences"]
+    assert difference["difference"] == -11.0 and difference["tests"][0]["test"] == "Welch's t"
+    assert difference["tests"][0]["p"] == pytest.approx(
+        0.0693, abs=1e-4
+    )  # scipy: ttest_ind, equal_var=False and difference["distinguishable"] is False
+    assert found["effects"] == [{"setting": "optim.lr", "from": "1", "to": "2", "change": 11.0}]
+    assert found["leaders"]["f1"] == 0
+
+
+def test_scores_that_were_kept_are_compared_example_by_example(tmp_path):
+    from safetensors.numpy import save_file
+
+    runs = [of(tmp_path, name, score, optim={"lr": lr}) for name, score, lr in (("a", 60, 1), ("b", 61, 2))]
+    random = np.random.default_rng(0)
+    shared = (random.random(500) < 0.6).astype(np.float32)
+    for run, scores in zip(
+        runs, (shared, np.maximum(shared, random.random(500) < 0.05).astype(np.float32)), strict=True
+    ):
+        (Path(run["folder"]) / "best").mkdir()
+        save_file({"f1": scores}, Path(run["folder"]) / "best" / "dev_scores.safetensors")
+    (test,) = compare(runs)["differences"][0]["tests"]
+    assert (test["test"], test["n"]) == ("paired bootstrap", 500) and test["p"] < 0.01
+
+
+def test_one_run_each_is_no_test(tmp_path):
+    found = compare([of(tmp_path, name, score, optim={"lr": lr}) for name, score, lr in (("a", 60, 1), ("b", 61, 2))])
+    assert found["differences"][0]["tests"] == [] and found["differences"][0]["distinguishable"] is None
+
+
+def test_settings_are_compared_by_their_dotted_names():
+    spec = {"a": {"b": 1, "c": []}, "phases": [{"epochs": 1}, {"epochs": 2}], "t": ["x", "y"], "d": {}}
+    assert flat(spec) == {"a.b": 1, "a.c": [], "phases.0.epochs": 1, "phases.1.epochs": 2, "t": ["x", "y"], "d": {}}
+
+
+def test_runs_of_different_metrics_are_not_ranked(tmp_path):
+    found = compare([of(tmp_path, "a", 1), of(tmp_path, "b", 60, eval={"metric": "loss"})])
+    assert found["metric"] is None and [row["runs"] for row in found["rows"]] == [["a"], ["b"]]
+
+
+# ---- diaries ---------------------------------------------------------------------------------------------------------
+
+
+def test_columns_are_what_the_lines_say_however_they_are_read(tmp_path, monkeypatch):
+    random, found = np.random.default_rng(0), [records()[0]]
+    for i, record in enumerate(training(random.random(2500))):
+        if i % 7 == 0:
+            record["loss"] = None
+        if i % 11 == 0:
+            record["lr"] = {"head": i, **({"lora": i / 2} if i % 2 else {})}
+        found.append(record)
+    whole = read_diary(write(tmp_path / "whole", found))
+    (tmp_path / "torn").mkdir()
+    lines = [json.dumps(record).encode() for record in found]
+    lines[1300] = b'{"kind": "train", "step": true}'
+    (tmp_path / "torn" / "metrics.jsonl").write_bytes(b"\n".join(lines) + b"\nnonsense\n[1], [2]\n{")
+    torn = read_diary(tmp_path / "torn")
+    assert [r.partition("line ")[2].partition(" ")[0] for r in torn.remarks] == ["1301", "2502", "2503", "2504"]
+    for name, column in whole.train.items():
+        expected = [np.nan if r.get(name) is None else r[name] for r in found[1:]]
+        assert column == pytest.approx(expected, nan_ok=True)
+        assert torn.train[name] == pytest.approx(np.delete(column, 1299), nan_ok=True)
+    assert whole.rates["lora"][11] == 5.5 and np.isnan(whole.rates["lora"][22]) and whole.rates["head"][22] == 22
+    assert len(whole.of_kind("run")) == 1 and whole.step == 2500
+
+
+def test_a_run_record_of_the_first_version_is_understood(tmp_path):
+    found = records()
+    found[0]["data"] = {"train": {"questions": 7}, "dev": {"questions": 5}}
+    s = summary(tmp_path, found)
+    assert s["data"] == {"train": "7 questions", "dev": "5 questions"} and "an older version" in s["remarks"][0]
