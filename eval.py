@@ -14,9 +14,10 @@ import time
 from pathlib import Path
 
 from experiments.comparison import compare
-from experiments.reading import read_summaries
+from experiments.page import as_page
+from experiments.reading import read_all
 from experiments.render import as_markdown, as_text, use_colour
-from experiments.report import Block, comparison_report, run_report
+from experiments.report import comparison_report, run_report
 from experiments.report_scores import print_answers, print_label_answers, print_label_scores, print_scores
 from experiments.runlog import json_safe
 from inputs import ArgumentParser, InputError, decode_text, read_bytes, read_json, refuse, shown, tolerate_any_text
@@ -26,20 +27,15 @@ from inputs import ArgumentParser, InputError, decode_text, read_bytes, read_jso
 # ---- summary ---------------------------------------------------------------------------------------------------------
 
 
-def read_runs(arguments: argparse.Namespace) -> tuple[dict, list[Block]]:
-    """What is to be said of the runs: as JSON values, and as blocks."""
-    summaries = read_summaries(arguments.runs, arguments.threshold)
-    if len(summaries) == 1:
-        return summaries[0], run_report(summaries[0])
-    found = compare(summaries)
-    return found, comparison_report(found)
-
-
 def command_summary(arguments: argparse.Namespace) -> None:
     if not 0 < arguments.threshold < 10:
         raise InputError("--threshold: a relative change, above 0")
     while True:
-        found, blocks = read_runs(arguments)
+        runs = read_all(arguments.runs, arguments.threshold, drawn=arguments.html is not None)
+        summaries = [run[0] for run in runs] if arguments.html else runs
+        alone = len(summaries) == 1
+        found = summaries[0] if alone else compare(summaries)
+        blocks = run_report(found) if alone else comparison_report(found)
         if arguments.json:
             print(json.dumps(json_safe(found), indent=2))
         elif arguments.markdown:
@@ -47,8 +43,10 @@ def command_summary(arguments: argparse.Namespace) -> None:
         else:
             clear = "\033[2J\033[H" if arguments.watch and sys.stdout.isatty() else ""
             print(clear + as_text(blocks, use_colour(sys.stdout)), flush=True)
-        ended = [s["status"] for s in ([found] if "status" in found else [])]
-        if not arguments.watch or (ended and ended[0] != "unfinished"):
+        if arguments.html:
+            arguments.html.write_text(as_page(blocks, runs), encoding="utf-8")
+            print(f"written: {arguments.html}", file=sys.stderr)
+        if not arguments.watch or all(summary["status"] != "unfinished" for summary in summaries):
             return
         time.sleep(arguments.watch)
 
@@ -220,6 +218,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     summary.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders, for example runs/bert_phase2")
     add = summary.add_argument
     add("--markdown", action="store_true", help="for a pull request")
+    add("--html", type=Path, metavar="FILE", help="write a page with charts (needs matplotlib)")
     add("--watch", type=float, nargs="?", const=5.0, metavar="SECONDS", help="again every few seconds, until it ends")
     add("--threshold", type=float, default=0.01, metavar="X", help="change of the loss that counts (default: 0.01)")
     summary.set_defaults(command=command_summary)

@@ -251,7 +251,8 @@ def evaluate(run: Run) -> bool:
     """An eval record. Returns whether this is the best evaluation so far. A metric that is not finite never is."""
     progress, metric = run.progress, run.spec.eval.metric
     started = time.perf_counter()
-    metrics = run.task.evaluate(run.model, run.device, run.precision)
+    found = run.task.evaluate(run.model, run.device, run.precision)
+    metrics, intervals = found.metrics, found.intervals()
     seconds = time.perf_counter() - started
     progress.clock.eval += seconds
     sign = direction(metric)
@@ -259,10 +260,20 @@ def evaluate(run: Run) -> bool:
     best = math.isfinite(value) and (progress.best is None or value > sign * progress.best.metrics[metric])
     name = run.spec.phases[progress.phase].name
     record = run.record(
-        "eval", split="dev", phase=name, metrics=metrics, best=best, eval_seconds=seconds, clock=progress.clock
+        "eval",
+        split="dev",
+        phase=name,
+        metrics=metrics,
+        intervals=intervals,
+        best=best,
+        eval_seconds=seconds,
+        clock=progress.clock,
     )
     console.say(f"  epoch {run.epoch:5.2f}  {name:12} {console.metrics_line(metrics)}{'  best' if best else ''}")
+    if run.spec.eval.train_sample:
+        evaluate_training(run, name)
     if best:
+        run.best_scores = {key: torch.from_numpy(scores).float() for key, scores in found.scores.items()}
         progress.best = Best(progress.step, record["epoch"], name, record["metrics"])
         progress.since_best = 0
     else:
@@ -272,6 +283,16 @@ def evaluate(run: Run) -> bool:
             progress.stopped_early = True
             run.record("event", event="early_stop", message=f"{patience} evaluations without a better {metric}")
     return best
+
+
+def evaluate_training(run: Run, phase: str) -> None:
+    """An eval record of the sample of the training set, in evaluation mode like that of the development set."""
+    started = time.perf_counter()
+    metrics = run.task.evaluate(run.model, run.device, run.precision, "train").metrics
+    seconds = time.perf_counter() - started
+    run.progress.clock.eval += seconds
+    clock = run.progress.clock
+    run.record("eval", split="train", phase=phase, metrics=metrics, best=False, eval_seconds=seconds, clock=clock)
 
 
 # ---- the loop --------------------------------------------------------------------------------------------------------

@@ -9,6 +9,7 @@ import torch
 
 from data.classification import Outputs
 from experiments.assemble import save_trained
+from experiments.comparison import SCORES
 from experiments.parse import build
 from experiments.run import Progress, Run
 from experiments.spec import Spec
@@ -135,6 +136,8 @@ def save(run: Run, target: Path, training: bool) -> None:
 
     def fill(folder: Path) -> None:
         save_trained(folder, run.model, run.pretrained, run.trained())
+        if run.best_scores:
+            write_tensors(folder / SCORES, run.best_scores)
         if training:
             names = {parameter: name for name, parameter in run.model.named_parameters()}
             write_tensors(folder / TRAINING, training_tensors(run.optimizer, names))

@@ -28,9 +28,10 @@ from experiments.checkpoints import (
     save_best,
     validate,
 )
+from experiments.comparison import SCORES
 from experiments.run import Run
 from inputs import InputError
-from model.checkpoint import recover, restore_training, surviving, write_json, write_whole
+from model.checkpoint import read_tensors, recover, restore_training, surviving, write_json, write_whole
 
 # ---- one process at a time -------------------------------------------------------------------------------------------
 
@@ -145,6 +146,8 @@ def _continue(run: Run, anyway: bool) -> str:
     run.progress = state.progress
     load_trained(last, run.model, run.pretrained, run.trained())
     restore_training(last / TRAINING, run.optimizer, {p: name for name, p in run.model.named_parameters()})
+    if (last / SCORES).is_file():
+        run.best_scores = read_tensors(last / SCORES)
     if state.scaler.keys() == run.scaler.state_dict().keys():
         run.scaler.load_state_dict(state.scaler)
 

@@ -27,10 +27,11 @@ def generalisation(table: list[dict], spec: dict) -> dict | None:
 
     gap: dev loss less training loss at each evaluation. remarks: why a dev loss can be below the training loss.
     """
-    rows = []
+    rows, train_loss = [], None
     same = all(row["on_train"] for row in table)
     for row in table:
-        train_loss = row["on_train"]["loss"] if same else row["train_loss"]
+        now = row["on_train"]["loss"] if same else row["train_loss"]
+        train_loss = train_loss if now is None else now  # an evaluation right after another has none of its own
         if row.get("loss") is not None and train_loss is not None:
             rows.append({"step": row["step"], "train_loss": train_loss, "loss": row["loss"]})
     if not rows:

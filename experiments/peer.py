@@ -144,7 +144,7 @@ def step(run: Run, peer: Peer, optimizer: torch.optim.Optimizer, batches: list[n
 
 
 def evaluate(run: Run, peer: Peer, position: int) -> dict:
-    result = run.task.evaluate(peer, run.device, run.precision)
+    result = run.task.evaluate(peer, run.device, run.precision).metrics
     epoch = run.order.epochs_at(position)
     say(f"  epoch {epoch:5.2f}  {metrics_line(result)}")
     return {"epoch": epoch, **result}

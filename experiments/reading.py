@@ -6,6 +6,7 @@ from functools import partial
 from pathlib import Path
 
 from experiments.analysis import summarise
+from experiments.charts import curves
 from experiments.diary import read_diary
 from experiments.runlog import FILE
 
@@ -17,9 +18,16 @@ def read_summary(folder: Path, threshold: float = 0.01) -> dict:
     return summarise(read_diary(folder), threshold)
 
 
-def read_summaries(folders: list[Path], threshold: float = 0.01) -> list[dict]:
-    """The summaries of several runs, in their order. Raises InputError for the first that has none."""
-    read = partial(read_summary, threshold=threshold)
+def read_with_curves(folder: Path, threshold: float = 0.01) -> tuple[dict, dict]:
+    """The same, and what is drawn of it."""
+    diary = read_diary(folder)
+    return summarise(diary, threshold), curves(diary)
+
+
+def read_all(folders: list[Path], threshold: float = 0.01, drawn: bool = False) -> list:
+    """The summaries of several runs, in their order; with their curves where they are to be drawn. Raises InputError
+    for the first that has none."""
+    read = partial(read_with_curves if drawn else read_summary, threshold=threshold)
     size = sum((folder / FILE).stat().st_size for folder in folders if (folder / FILE).is_file())
     if len(folders) < 2 or size < WORTH_A_PROCESS:
         return [read(folder) for folder in folders]

@@ -86,6 +86,7 @@ class Run:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     l1: list[nn.Parameter]  # what optim.l1 penalises
+    best_scores: dict[str, torch.Tensor] = field(default_factory=dict)  # of each dev example, at the best evaluation
     progress: Progress = field(default_factory=Progress)
     log: runlog.RunLog | None = None  # open once the folder is
     saved_at: tuple[int, int, float] = (0, 0, 0.0)  # position, step and seconds of the last checkpoint

@@ -1,6 +1,7 @@
 """How sure a figure is: intervals for shares and means, and whether a difference is more than noise."""
 
 import math
+from collections.abc import Callable
 
 import numpy as np
 
@@ -17,8 +18,7 @@ def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
 
 def bootstrap_mean(scores: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """The 95 % percentile interval of the mean of per-example scores [N], over 1,000 resamples (Efron 1979)."""
-    means = _resampled_means(scores, seed)
-    low, high = np.quantile(means, (0.025, 0.975))
+    low, high = np.quantile(_resampled_means(scores, seed), (0.025, 0.975))
     return float(low), float(high)
 
 
@@ -28,6 +28,14 @@ def paired_bootstrap(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
     differences = _resampled_means(a - b, seed)
     smaller = min((differences <= 0).mean(), (differences >= 0).mean())
     return float(min(1.0, max(2 * smaller, 1 / RESAMPLES)))
+
+
+def bootstrap(count: int, statistic: Callable[[np.ndarray], float], seed: int = 0) -> tuple[float, float]:
+    """The same interval of any statistic of `count` examples, given the numbers of the resampled ones."""
+    random = np.random.default_rng(seed)
+    values = [statistic(random.integers(0, count, count)) for _ in range(RESAMPLES)]
+    low, high = np.quantile(values, (0.025, 0.975))
+    return float(low), float(high)
 
 
 def _resampled_means(scores: np.ndarray, seed: int) -> np.ndarray:

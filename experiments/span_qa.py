@@ -12,8 +12,9 @@ from data.batching import Part, eval_batches, make_masking
 from data.classification import Outputs
 from data.decoding import Answers, decode, max_context
 from data.scoring import apply_threshold, average, score_each, thresholds
-from data.sources import question_set
+from data.sources import question_set, sample
 from data.squad import Question, Windows, collate, make_windows
+from experiments.evaluation import Evaluated
 from experiments.machine import Precision, to_device
 from experiments.spec import EvalSpec, TaskSpec
 from inputs import InputError
@@ -34,9 +35,12 @@ class SpanQA:
         }
         train = question_set(data.source, "train", data.train, data.train_limit, root, data.bad_answers)
         dev = question_set(data.source, "dev", data.dev, data.dev_limit, root, data.bad_answers)
-        self.dev_questions = dev.questions
         self.train = make_windows(train.questions, tokenizer, **window)
-        self.dev = make_windows(dev.questions, tokenizer, **window)
+        judged = {"dev": dev.questions}
+        if evaluation.train_sample:
+            judged["train"] = sample(train.questions, evaluation.train_sample)
+        windows = {split: make_windows(questions, tokenizer, **window) for split, questions in judged.items()}
+        self._judged = {split: (judged[split], w, max_context(w)) for split, w in windows.items()}
         self.fingerprints = {"train": train.fingerprint, "dev": dev.fingerprint}
         self.outputs = {name: Outputs()}  # a start and an end, nothing to remember
         self.splits = {
@@ -46,7 +50,7 @@ class SpanQA:
                 **windows.counts,
                 "answers_misplaced": len(each.misplaced),
             }
-            for split, each, windows in (("train", train, self.train), ("dev", dev, self.dev))
+            for split, each, windows in (("train", train, self.train), ("dev", dev, windows["dev"]))
         }
         self.remarks = [f"left out, for example: {remark}" for remark in (*train.misplaced, *dev.misplaced)][:3]
         self.parts = [Part(self.train.lengths, data.batch_tokens, data.batch_size)]
@@ -58,7 +62,6 @@ class SpanQA:
         if always and evaluation.metric.rpartition(".")[2].startswith("best_"):
             raise InputError(f"eval.metric: {evaluation.metric!r} needs training questions without an answer")
         self.null_threshold = None if always else evaluation.null_threshold
-        self._usable = max_context(self.dev)
         self._decoding = {"n_best": evaluation.n_best, "max_answer_length": evaluation.max_answer_length}
 
     def batch(self, rows: np.ndarray, random: np.random.Generator) -> dict[str, Tensor | None]:
@@ -75,11 +78,17 @@ class SpanQA:
     def example_ids(self, rows: np.ndarray) -> list[str]:
         return [self._train_ids[i] for i in self.train.question[rows]]
 
-    def evaluate(self, model: TaskModel, device: torch.device, precision: Precision) -> dict[str, float]:
-        """Loss (mean over windows) and the task's metrics on the development set. Leaves the model's mode as it was."""
-        start, end, losses = window_logits(model, self.dev, device, precision)
-        answers = decode(self.dev, self.dev_questions, start, end, usable=self._usable, **self._decoding)
-        return {"loss": float(losses.mean()), **metrics(self.dev_questions, answers, self.null_threshold)}
+    def evaluate(self, model: TaskModel, device: torch.device, precision: Precision, split: str = "dev") -> Evaluated:
+        """Loss (mean over windows) and the task's metrics on the development set, or on a sample of the training set
+        (split "train"). Leaves the model's mode as it was."""
+        questions, windows, usable = self._judged[split]
+        start, end, losses = window_logits(model, windows, device, precision)
+        answers = decode(windows, questions, start, end, usable=usable, **self._decoding)
+        found = metrics(questions, answers, self.null_threshold)
+        exact, overlap = at_threshold(questions, answers, self.null_threshold)
+        scores = {"exact": exact, "f1": overlap}
+        per_question = {key: 100 * np.array([each[q.id] for q in questions]) for key, each in scores.items()}
+        return Evaluated({"loss": float(losses.mean()), **found}, per_question)
 
 
 @torch.no_grad()
@@ -109,10 +118,29 @@ def window_logits(
 def metrics(questions: list[Question], answers: list[Answers], threshold: float | None) -> dict[str, float]:
     """The official figures for answers at a null threshold. Where "no answer" is one (threshold is not None), also the
     best that any threshold would give, and which."""
-    texts = {question.id: answer.best for question, answer in zip(questions, answers, strict=True)}
-    exact, overlap = score_each(questions, texts)
+    found = average(questions, *at_threshold(questions, answers, threshold))
     if threshold is None:
-        return average(questions, exact, overlap)
-    odds = {question.id: answer.null_odds for question, answer in zip(questions, answers, strict=True)}
-    at_threshold = (apply_threshold(questions, scores, odds, threshold) for scores in (exact, overlap))
-    return average(questions, *at_threshold) | thresholds(questions, texts, exact, overlap, odds)
+        return found
+    texts, odds = _texts(questions, answers), _odds(questions, answers)
+    return found | thresholds(questions, texts, *score_each(questions, texts), odds)
+
+
+def at_threshold(
+    questions: list[Question], answers: list[Answers], threshold: float | None
+) -> tuple[dict[str, float], dict[str, float]]:
+    """Exact match and F1 of each question by its id, 0 to 1, where "" is answered if the null odds exceed the
+    threshold."""
+    scores = score_each(questions, _texts(questions, answers))
+    if threshold is None:
+        return scores
+    odds = _odds(questions, answers)
+    exact, overlap = (apply_threshold(questions, each, odds, threshold) for each in scores)
+    return exact, overlap
+
+
+def _texts(questions: list[Question], answers: list[Answers]) -> dict[str, str]:
+    return {question.id: answer.best for question, answer in zip(questions, answers, strict=True)}
+
+
+def _odds(questions: list[Question], answers: list[Answers]) -> dict[str, float]:
+    return {question.id: answer.null_odds for question, answer in zip(questions, answers, strict=True)}

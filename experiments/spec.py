@@ -162,6 +162,9 @@ class EvalSpec:
         "decides which evaluation is best; best_*: at the best null threshold. Default: the first of the task's "
         "metrics (experiments.spec.METRICS); for several tasks mean, the mean of theirs, or NAME.metric",
     )
+    train_sample: int | None = setting(
+        None, "also evaluate this many training examples, always the same: the gap to dev on one footing", low=1
+    )
     patience: int | None = setting(
         None, "end the run after this many evaluations without a new best, counted across phases; null: never", low=1
     )

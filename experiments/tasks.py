@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from data.classification import Outputs
 from experiments.assemble import Base
+from experiments.evaluation import Evaluated
 from experiments.machine import Precision
 from experiments.span_qa import SpanQA
 from experiments.spec import METRICS, Spec, TaskSpec
@@ -35,7 +36,7 @@ def make_task(spec: Spec, tokenizer: Tokenizer, root: Path) -> "SpanQA | TextTas
         if task.task == "span_qa":
             made[name] = SpanQA(task, spec.eval, name, tokenizer, root)
         else:
-            made[name] = TextTask(task, name, tokenizer, root)
+            made[name] = TextTask(task, spec.eval, name, tokenizer, root)
     return MultiTask(made, spec) if spec.tasks else next(iter(made.values()))
 
 
@@ -87,16 +88,17 @@ class MultiTask:
         name, own = self._own(rows)
         return [f"{name} {identifier}" for identifier in self.tasks[name].example_ids(own)]
 
-    def evaluate(self, model: TaskModel, device: torch.device, precision: Precision) -> dict[str, float]:
+    def evaluate(self, model: TaskModel, device: torch.device, precision: Precision, split: str = "dev") -> Evaluated:
         """The metrics of each task as NAME.metric; loss, the sum of theirs by their weights; mean, the mean of each
         task's first metric."""
-        found, loss, first = {}, 0.0, []
+        metrics, scores, loss, first = {}, {}, 0.0, []
         for name, task in self.tasks.items():
-            values = task.evaluate(one_of(model, name), device, precision)
-            found |= {f"{name}.{key}": value for key, value in values.items()}
-            loss += self.spec.tasks[name].weight * values["loss"]
-            first.append(values[METRICS[self.spec.tasks[name].task][0]])
-        return {"loss": loss, "mean": float(np.mean(first)), **found}
+            found = task.evaluate(one_of(model, name), device, precision, split)
+            metrics |= found.named(name).metrics
+            scores |= found.named(name).scores
+            loss += self.spec.tasks[name].weight * found.metrics["loss"]
+            first.append(found.metrics[METRICS[self.spec.tasks[name].task][0]])
+        return Evaluated({"loss": loss, "mean": float(np.mean(first)), **metrics}, scores)
 
 
 def one_of(model: TaskModel, name: str) -> TaskModel:

@@ -32,11 +32,12 @@ from data.metrics import (
     roc_auc,
     top_k_accuracy,
 )
-from data.sources import Split, row_sets
+from data.sources import Split, row_sets, sample
 from data.splits import duplicates
 from data.tables import Columns
+from experiments.evaluation import Evaluated
 from experiments.machine import Precision, to_device
-from experiments.spec import DataSpec, TaskSpec
+from experiments.spec import DataSpec, EvalSpec, TaskSpec
 from inputs import InputError, shown
 from model.heads import TaskModel
 
@@ -46,7 +47,7 @@ EVAL_BATCH_TOKENS = 4096
 class TextTask:
     """Training and development texts of a task. Building it reads, splits, labels and tokenizes everything."""
 
-    def __init__(self, spec: TaskSpec, name: str, tokenizer: Tokenizer, root: Path):
+    def __init__(self, spec: TaskSpec, evaluation: EvalSpec, name: str, tokenizer: Tokenizer, root: Path):
         data, self.spec = spec.data, spec
         split = Split(data.dev_fraction, data.folds, data.fold, data.train_limit, data.dev_limit)
         labelling = labelling_of(data)
@@ -61,13 +62,18 @@ class TextTask:
         )
         self._outputs = learn_outputs(spec.task, train, labelling)
         self.outputs = {name: self._outputs}
-        self.train, self.dev = (tokenize(rows, tokenizer, data.max_length) for rows in (train, dev))
-        self.target, self.dev_target = (targets(spec.task, rows, self._outputs, labelling) for rows in (train, dev))
+        self.train = tokenize(train, tokenizer, data.max_length)
+        self.target = targets(spec.task, train, self._outputs, labelling)
+        judged = {"dev": dev} | ({"train": sample(train, evaluation.train_sample)} if evaluation.train_sample else {})
+        self._judged = {
+            split: (tokenize(rows, tokenizer, data.max_length), targets(spec.task, rows, self._outputs, labelling))
+            for split, rows in judged.items()
+        }
         self.weight = example_weights(spec, self._outputs, self.target)
         kind = {"kind": "texts", "labels": len(self._outputs.labels)}
         self.splits = {
             "train": {"examples": len(train), **kind, "texts_cut": self.train.cut},
-            "dev": {"examples": len(dev), **kind, "texts_cut": self.dev.cut, **duplicates(train, dev)},
+            "dev": {"examples": len(dev), **kind, "texts_cut": self._judged["dev"][0].cut, **duplicates(train, dev)},
         }
         self.remarks = weight_remarks(self._outputs, self.weight, self.target)
         self.parts = [Part(self.train.lengths, data.batch_tokens, data.batch_size)]
@@ -93,10 +99,23 @@ class TextTask:
     def example_ids(self, rows: np.ndarray) -> list[str]:
         return [self._ids[i] for i in rows]
 
-    def evaluate(self, model: TaskModel, device: torch.device, precision: Precision) -> dict[str, float]:
-        """Loss (a mean over the texts, without weights and smoothing) and metrics on the development set."""
-        logits, losses = predict(model, self.dev, device, precision, self.dev_target)
-        return {"loss": float(losses.mean()), **metrics(self.spec.task, self._outputs, logits, self.dev_target)}
+    def evaluate(self, model: TaskModel, device: torch.device, precision: Precision, split: str = "dev") -> Evaluated:
+        """Loss (a mean over the texts, without weights and smoothing) and metrics on the development set, or on a
+        sample of the training set (split "train"). Leaves the model's mode as it was."""
+        (texts, target), kind = self._judged[split], self.spec.task
+        logits, losses = predict(model, texts, device, precision, target)
+        found = {"loss": float(losses.mean()), **metrics(kind, self._outputs, logits, target)}
+        if kind == "regression":
+            gold, predicted = (in_unit(self._outputs, x.astype(float)) for x in (target, logits[:, 0]))
+            return Evaluated(found, {"mae": np.abs(predicted - gold)})
+        if kind == "multi_label":
+            return Evaluated(found, {"exact": 100.0 * ((logits > 0) == (target > 0)).all(1)})
+        predicted, classes = logits.argmax(1), len(self._outputs.labels)
+
+        def macro_f1(chosen: np.ndarray) -> float:
+            return 100 * averages(confusion(target[chosen], predicted[chosen], classes))["macro_f1"]
+
+        return Evaluated(found, {"accuracy": 100.0 * (predicted == target)}, {"macro_f1": macro_f1})
 
 
 def columns_of(data: DataSpec) -> Columns:

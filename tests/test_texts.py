@@ -168,7 +168,10 @@ def test_class_weights_multiply_the_losses_of_training_only(texts, tmp_path):
     factor = torch.tensor([3.0 if plain.task.target[i] == 1 else 1.0 for i in rows])
     torch.testing.assert_close(losses[1], losses[0] * factor)
     place = (plain.device, plain.precision)
-    assert plain_set.task.evaluate(plain_set.model, *place) == weighted.task.evaluate(weighted.model, *place)
+    assert (
+        plain_set.task.evaluate(plain_set.model, *place).metrics
+        == weighted.task.evaluate(weighted.model, *place).metrics
+    )
 
 
 def test_masking_shows_other_tokens_as_mask_each_time_and_spares_special_ones(texts, tmp_path, tokenizer):

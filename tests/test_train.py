@@ -18,6 +18,7 @@ import eval as eval_py
 import train
 from experiments import span_qa
 from experiments.assemble import load_trained
+from experiments.evaluation import Evaluated
 from experiments.schedule import part_of
 from model.heads import SpanHead
 from tests.tiny import ROOT, records_of, run_main, set_up, start_process, started
@@ -33,6 +34,7 @@ def test_a_run_folder_has_all_that_the_design_names(experiment, tmp_path, capsys
     assert sorted(p.name for p in (folder / "last").iterdir()) == [
         *adapter,
         "checkpoint.json",
+        "dev_scores.safetensors",
         "encoder.safetensors",
         "head.safetensors",
         "training.safetensors",
@@ -125,7 +127,7 @@ def test_evaluation_does_not_depend_on_the_batch_size(experiment, tmp_path, monk
     results = []
     for tokens in (1, 7 * 96, 64 * 96):
         monkeypatch.setattr(span_qa, "EVAL_BATCH_TOKENS", tokens)
-        results.append(run.task.evaluate(run.model, run.device, run.precision))
+        results.append(run.task.evaluate(run.model, run.device, run.precision).metrics)
     assert results[1] == pytest.approx(results[0], abs=1e-5) and results[2] == pytest.approx(results[0], abs=1e-5)
 
 
@@ -247,14 +249,17 @@ def test_a_metric_that_is_not_finite_is_never_the_best(experiment, tmp_path, mon
     """Trap 11. Fails where values are compared without asking whether they are finite."""
     run = started(experiment(), tmp_path, "eval.metric=loss")
     for loss in (math.nan, 2.0, math.nan, -math.inf, 1.0):
-        monkeypatch.setattr(run.task, "evaluate", lambda *a, value=loss: {"loss": value, "f1": 0.0, "exact": 0.0})
+        found = Evaluated({"loss": loss, "f1": 0.0, "exact": 0.0})
+        monkeypatch.setattr(run.task, "evaluate", lambda *a, found=found: found)
         train.evaluate(run)
     assert [r["best"] for r in records_of(run.folder, "eval")] == [False, True, False, False, True]
 
 
 def test_early_stopping_waits_for_patience_and_keeps_the_best(experiment, tmp_path, monkeypatch):
     scores = iter([10.0, 30.0, 20.0, 30.0])
-    monkeypatch.setattr(span_qa.SpanQA, "evaluate", lambda *a: {"loss": 1.0, "exact": 0.0, "f1": next(scores)})
+    monkeypatch.setattr(
+        span_qa.SpanQA, "evaluate", lambda *a: Evaluated({"loss": 1.0, "exact": 0.0, "f1": next(scores)})
+    )
     assert run_main(experiment(), tmp_path, "--set", "eval.patience=2", "eval.every_epochs=0.25") == 0
     records = records_of(tmp_path / "runs" / "tiny")
     assert records[-1]["reason"] == "stopped early"
@@ -274,7 +279,7 @@ def test_a_checkpoint_gives_back_the_trained_model_under_another_seed(experiment
     before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     run.progress.furthest = 1
     load_trained(tmp_path / "runs" / "tiny" / "last", run.model, run.pretrained, run.trained())
-    assert run.task.evaluate(run.model, run.device, run.precision) == pytest.approx(last, abs=1e-6)
+    assert run.task.evaluate(run.model, run.device, run.precision).metrics == pytest.approx(last, abs=1e-6)
     changed = {part_of(name) for name, p in run.model.named_parameters() if not torch.equal(before[name], p)}
     assert changed == {"head", "lora", "layers.1"}
 
