@@ -13,6 +13,7 @@ import sys
 import time
 from pathlib import Path
 
+from experiments.charts import matplotlib_figure
 from experiments.comparison import compare
 from experiments.page import as_page
 from experiments.reading import read_all
@@ -30,6 +31,8 @@ from inputs import ArgumentParser, InputError, decode_text, read_bytes, read_jso
 def command_summary(arguments: argparse.Namespace) -> None:
     if not 0 < arguments.threshold < 10:
         raise InputError("--threshold: a relative change, above 0")
+    if arguments.html:
+        matplotlib_figure()  # not there? Better said before reading a hundred runs
     while True:
         runs = read_all(arguments.runs, arguments.threshold, drawn=arguments.html is not None)
         summaries = [run[0] for run in runs] if arguments.html else runs

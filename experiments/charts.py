@@ -18,7 +18,7 @@ INK = "#010203"  # becomes currentColor
 # Readable on white and on black, and told apart by people who see red and green alike (Okabe and Ito 2008).
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#b08a00", "#3b9ddd", "#7a5fc0", "#8c8c8c")
 CHARTS = {
-    "loss": "Loss: training (line) and development (points), phases shaded, the best evaluation ringed",
+    "loss": "Loss: training (line) and development (points), phases shaded where all runs share them, best ringed",
     "metric": "The metric that decides which evaluation is best",
     "lr": "Learning rates, of each part of the model",
     "grad_norm": "Gradient norm before clipping",
@@ -66,6 +66,8 @@ def chart(name: str, runs: list[tuple[dict, dict]]) -> str | None:
     with matplotlib.rc_context(settings | dict.fromkeys(ink, INK)):
         figure = figure_class(figsize=(7.6, 3.0), layout="constrained")
         axes = figure.add_subplot()
+        if name == "loss" and all(found["phases"] == runs[0][1]["phases"] for _, found in runs):
+            shade(axes, runs[0][1])
         drawn = [draw(axes, name, i, summary, found, len(runs) == 1) for i, (summary, found) in enumerate(runs)]
         if not any(drawn):
             return None
@@ -77,6 +79,15 @@ def chart(name: str, runs: list[tuple[dict, dict]]) -> str | None:
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     return inline(out.getvalue(), name)
+
+
+def shade(axes, found: dict) -> None:
+    """Name the phases, and shade every other one."""
+    ends = [begin for _, begin in found["phases"][1:]] + [found["end"]]
+    for k, ((label, begin), end) in enumerate(zip(found["phases"], ends, strict=True)):
+        if k % 2:
+            axes.axvspan(begin, end, color="#888888", alpha=0.12, linewidth=0)
+        axes.annotate(label, (begin, 1.0), xycoords=("data", "axes fraction"), fontsize=8, va="bottom")
 
 
 def draw(axes, name: str, i: int, summary: dict, found: dict, alone: bool) -> bool:
@@ -97,12 +108,6 @@ def draw(axes, name: str, i: int, summary: dict, found: dict, alone: bool) -> bo
         best = summary["best"]
         if best and best.get(key) is not None:
             axes.plot(best["epoch"], best[key], "o", color=colour, markersize=10, fillstyle="none", gid=f"run{i}-best")
-    if name == "loss" and i == 0:
-        ends = [begin for _, begin in found["phases"][1:]] + [found["end"]]
-        for k, ((label, begin), end) in enumerate(zip(found["phases"], ends, strict=False)):
-            if k % 2:
-                axes.axvspan(begin, end, color="#888888", alpha=0.12, linewidth=0)
-            axes.annotate(label, (begin, 1.0), xycoords=("data", "axes fraction"), fontsize=8, va="bottom")
     return bool(lines or points)
 
 

@@ -299,10 +299,10 @@ def outcome_comparison(found: dict) -> Block:
         rows.append(
             {
                 "run": row_name(row, place + 1),
-                **{key: one_line(str(value)) for key, value in row["settings"].items()},
                 "n": str(len(row["runs"])),
                 **{COLUMN.get(k, k): cell(found, place, k, mean_sd(row["metrics"][k], k)) for k in metrics},
                 "since best": mean_sd(row["final_minus_best"], row["metric"]),
+                **{key: one_line(str(value)) for key, value in row["settings"].items()},
             }
         )
     metric = found["metric"] or "each its own metric"
@@ -310,7 +310,7 @@ def outcome_comparison(found: dict) -> Block:
         f"ranked by {metric} at each run's best evaluation; mean ± sd over the n runs that share all but seed and "
         "fold; * leads its column; since best: the last evaluation less the best"
     )
-    return Block(f"{len(rows)} of them, by outcome", rows, note=note)
+    return Block("By outcome", rows, note=note)
 
 
 def cost_comparison(found: dict) -> Block:

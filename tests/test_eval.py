@@ -104,14 +104,42 @@ def test_several_runs_are_beside_each_other(tmp_path, capsys):
     page = capsys.readouterr().out
     assert max(map(len, page.splitlines())) <= 100
     for text in (
-        "1 b0 +1",
-        "0.01  2",
+        "1 b0 +1  2",
         "*70.5 ± 0.7",
         "41.0 ± 1.4",
         "a0: -29.5 f1, 0% more oscillations, 1 times the time; distinguishable",
         "optim.lr      from 0.001 to 0.01: f1 +29.5",
     ):
         assert text in page, text
+
+
+def test_the_page_is_whole_in_itself_and_every_run_can_be_hidden(tmp_path, capsys):
+    pytest.importorskip("matplotlib")
+    folders = []
+    for name in ("a", "b<script>"):
+        given = records()
+        given[0]["spec"] = SPEC | {"name": name, "optim": {"lr": len(folders)}}
+        folders.append(str(write(tmp_path / f"run{len(folders)}", given)))
+    for runs, page in ((folders, tmp_path / "two.html"), (folders[:1], tmp_path / "one.html")):
+        assert eval_py.main(["summary", *runs, "--html", str(page)]) == 0
+        text = page.read_text()
+        assert text.count("<svg") == text.count("</svg>") == 3  # no rates and norms in these records
+        assert not re.search(r'(src|href)="(?!#)|@import|url\((?!#)', text), "something would be fetched"
+        ids = re.findall(r'\bid="([^"]+)"', text)
+        for i in range(len(runs)):
+            assert any(f"-run{i}-line" in found for found in ids) and any(f"-run{i}-best" in found for found in ids)
+        assert "b<script>" not in text and text.count("<script>") == 1
+        assert ('type="checkbox"' in text) is (len(runs) == 2)
+        assert "currentColor" in text and "prefers-color-scheme: dark" in text
+    capsys.readouterr()
+
+
+def test_without_matplotlib_the_page_says_what_to_install(tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    page = tmp_path / "page.html"
+    assert eval_py.main(["summary", str(write(tmp_path / "r", records())), "--html", str(page)]) == 2
+    said = capsys.readouterr()
+    assert "pip install matplotlib" in said.err and not said.out and not page.exists()
 
 
 def test_a_reader_that_stops_early_is_no_error(tmp_path):
