@@ -124,6 +124,14 @@ BAD_ARGUMENTS = [
     (("score", "--errors", "many"), "invalid int value: 'many'"),
     (("score", "--na-prob-thresh", "x"), "invalid float value: 'x'"),
     (("ask", "--context", "a", "--context-file", "b"), "not allowed with argument"),
+    (("ask", "--text", "a film"), "answers questions about a text; give --question, and no --text or --pair"),
+    (("ask", "--task", "qa", "--context", "a"), "has no task 'qa'; choose one with --task: span_qa"),
+    (("score", "finished/tiny", "--task", "qa"), "has no task 'qa'; choose one with --task: span_qa"),
+    (("summary", "--threshold", "0"), "--threshold: a relative change, above 0"),
+    (("summary", "--threshold", "x"), "invalid float value: 'x'"),
+    (("summary", "--watch", "soon"), "invalid float value: 'soon'"),
+    (("summary", "nowhere"), "nowhere/metrics.jsonl: no such file"),
+    (("train", "--sweep", "--resume-anyway"), "--sweep goes on with --resume"),
 ]
 
 
