@@ -18,8 +18,9 @@ from experiments.comparison import compare
 from experiments.page import as_page
 from experiments.reading import read_all
 from experiments.render import as_markdown, as_text, use_colour
-from experiments.report import comparison_report, run_report
+from experiments.report import run_report
 from experiments.report_scores import print_answers, print_label_answers, print_label_scores, print_scores
+from experiments.report_several import comparison_report
 from experiments.runlog import json_safe
 from inputs import ArgumentParser, InputError, decode_text, read_bytes, read_json, refuse, shown, tolerate_any_text
 

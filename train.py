@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import math
 import os
-import shlex
 import signal
 import sys
 import time
@@ -32,10 +31,9 @@ from experiments.read import read_spec
 from experiments.run import Best, Run, Sums
 from experiments.schedule import (
     Group,
-    entry_for,
     l1_parameters,
     parameter_groups,
-    part_of,
+    phase_table,
     rate_factor,
     set_trainable,
 )
@@ -114,20 +112,6 @@ def set_up(spec: Spec, folder: Path, data_root: Path) -> Run:
 # ---- phases ----------------------------------------------------------------------------------------------------------
 
 
-def phase_table(run: Run, index: int) -> list[dict]:
-    """What trains in a phase, a row per part of the model: tensors, parameters, highest learning rate."""
-    rows: dict[str, dict] = {}
-    for name, parameter in run.model.named_parameters():
-        if entry_for(run.spec.phases[index], name) is not None:
-            row = rows.setdefault(part_of(name), {"part": part_of(name), "tensors": 0, "parameters": 0, "lr": 0.0})
-            row["tensors"] += 1
-            row["parameters"] += parameter.numel()
-    for group in run.groups:
-        if group.peaks[index] is not None:
-            rows[group.label]["lr"] = max(rows[group.label]["lr"], group.peaks[index])
-    return list(rows.values())
-
-
 def enter_phase(run: Run, index: int) -> None:
     """Freeze and unfreeze for a phase. Its beginning is written down once, also if the run was resumed inside it."""
     progress, phase = run.progress, run.spec.phases[index]
@@ -135,7 +119,8 @@ def enter_phase(run: Run, index: int) -> None:
     if index != progress.phase:
         progress.phase, progress.phase_step = index, progress.step
         progress.furthest = max(progress.furthest, index)
-        run.record("phase", name=phase.name, index=index, steps=run.phase_steps(index), trains=phase_table(run, index))
+        table = phase_table(run.model, run.groups, phase, index)
+        run.record("phase", name=phase.name, index=index, steps=run.phase_steps(index), trains=table)
 
 
 def set_rates(run: Run) -> dict[str, float]:
@@ -380,7 +365,7 @@ def main(argv: list[str] | None = None) -> int:
         run = set_up(spec, folder, arguments.data_root)
         with claim(folder):
             remark = open_folder(run, resume, arguments.overwrite, arguments.resume_anyway)
-            return work(run, remark, resume_command(argv))
+            return work(run, remark, console.resume_command(argv))
     except (InputError, OSError) as error:
         return refuse("train.py", error)
     except KeyboardInterrupt:
@@ -392,7 +377,7 @@ def work(run: Run, remark: str | None, go_on: str) -> int:
     """Banner, training, last screen. go_on: the command that resumes the run. Returns the exit code."""
     trouble = None
     try:
-        console.banner(run, [phase_table(run, index) for index in range(len(run.spec.phases))], remark)
+        console.banner(run, remark)
         ended, exit_code = train(run)
         if ended == "interrupted":
             trouble = f"interrupted at step {run.progress.step}; go on: {go_on}"
@@ -418,15 +403,6 @@ def work(run: Run, remark: str | None, go_on: str) -> int:
     if trouble:
         console.say(f"train.py: {trouble}", sys.stderr)
     return exit_code
-
-
-NOT_REPEATED = ("--overwrite", "--resume", "--resume-anyway")
-
-
-def resume_command(argv: list[str] | None) -> str:
-    """What to type to continue this run."""
-    words = [word for word in (sys.argv[1:] if argv is None else argv) if word not in NOT_REPEATED]
-    return shlex.join(["python", "train.py", *words, "--resume"])
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 the signals that stop it."""
 
 import os
+import shlex
 import signal
 import sys
 from dataclasses import asdict
@@ -11,6 +12,7 @@ from tqdm import tqdm
 
 from experiments.report import amount, clock_line, duration, number
 from experiments.run import Run
+from experiments.schedule import phase_table
 from inputs import one_line
 
 
@@ -24,8 +26,8 @@ def say(text: str = "", stream: TextIO | None = None) -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
 
 
-def banner(run: Run, tables: list[list[dict]], remark: str | None) -> None:
-    """One screen: what trains, how much of it, on what. tables: the rows of `train.phase_table` for each phase."""
+def banner(run: Run, remark: str | None) -> None:
+    """One screen: what trains, how much of it, on what. remark: how it begins, where that is worth saying."""
     spec, config, pretrained = run.spec, run.model.encoder.config, run.pretrained
     total = sum(parameter.numel() for parameter in run.model.parameters())
     kinds = dict.fromkeys(task.task for task in spec.task_specs().values())
@@ -42,7 +44,8 @@ def banner(run: Run, tables: list[list[dict]], remark: str | None) -> None:
     for remark in run.task.remarks:
         say(f"           {one_line(remark)}")
     say(f"  machine  {run.device}, {run.precision.name} ({run.precision.reason})")
-    for index, (phase, rows) in enumerate(zip(spec.phases, tables, strict=True)):
+    for index, phase in enumerate(spec.phases):
+        rows = phase_table(run.model, run.groups, phase, index)
         trained = sum(row["parameters"] for row in rows)
         say(
             f"  phase    {phase.name}: {phase.epochs:g} epochs, {run.phase_steps(index)} steps, "
@@ -105,3 +108,12 @@ class Signals:
     def __exit__(self, *exception) -> None:
         for each, handler in self._before.items():
             signal.signal(each, handler)
+
+
+NOT_REPEATED = ("--overwrite", "--resume", "--resume-anyway")
+
+
+def resume_command(argv: list[str] | None) -> str:
+    """What to type to continue this run."""
+    words = [word for word in (sys.argv[1:] if argv is None else argv) if word not in NOT_REPEATED]
+    return shlex.join(["python", "train.py", *words, "--resume"])

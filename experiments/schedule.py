@@ -59,6 +59,20 @@ def set_trainable(model: nn.Module, phase: PhaseSpec) -> None:
         parameter.grad = None
 
 
+def phase_table(model: nn.Module, groups: Iterable["Group"], phase: PhaseSpec, index: int) -> list[dict]:
+    """What trains in a phase, a row per part of the model: tensors, parameters, highest learning rate."""
+    rows: dict[str, dict] = {}
+    for name, parameter in model.named_parameters():
+        if entry_for(phase, name) is not None:
+            row = rows.setdefault(part_of(name), {"part": part_of(name), "tensors": 0, "parameters": 0, "lr": 0.0})
+            row["tensors"] += 1
+            row["parameters"] += parameter.numel()
+    for group in groups:
+        if group.peaks[index] is not None:
+            rows[group.label]["lr"] = max(rows[group.label]["lr"], group.peaks[index])
+    return list(rows.values())
+
+
 def l1_parameters(spec: OptimSpec, model: nn.Module) -> list[nn.Parameter]:
     """What optim.l1_on names; empty where there is no penalty."""
     if not spec.l1:

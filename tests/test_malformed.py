@@ -25,7 +25,8 @@ def test_a_malformed_input_is_refused_in_one_line(case, original, tmp_path):
     code, out, errors = attempt(case, place)
     assert code == 2 and out == "", errors
     (line,) = errors.splitlines()
-    assert line.startswith(("train.py: ", "eval.py: ", "eval.py score: ", "eval.py ask: ", "eval.py summary: ")) and len(line) < 1100
+    assert line.startswith(("train.py: ", "eval.py: ", "eval.py score: ", "eval.py ask: ", "eval.py summary: "))
+    assert len(line) < 1100
     assert case.answer in line
     assert contents(place) == before
 

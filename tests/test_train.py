@@ -16,7 +16,7 @@ import torch
 
 import eval as eval_py
 import train
-from experiments import span_qa
+from experiments import console, span_qa
 from experiments.assemble import load_trained
 from experiments.evaluation import Evaluated
 from experiments.schedule import part_of
@@ -365,7 +365,7 @@ def test_names_with_spaces_quotes_newlines_and_emoji_work(experiment, tmp_path, 
     assert train.main(command) == 0
     assert train.main([*command, "--resume"]) == 0
     assert eval_py.main(["summary", str(odd / "ru ns" / "one")]) == 0
-    assert shlex.split(train.resume_command(command)) == ["python", "train.py", *command, "--resume"]
+    assert shlex.split(console.resume_command(command)) == ["python", "train.py", *command, "--resume"]
 
 
 def test_a_terminal_that_cannot_show_a_name_does_not_matter(experiment, tmp_path):

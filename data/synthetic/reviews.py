@@ -27,10 +27,13 @@ def _review(draw: random.Random, split: str, conclude: bool) -> tuple[str, int, 
     tables = {name: table[split] for name, table in _TABLES.items()}
     sentiment = draw.choice((1, -1))
     judgements = [sentiment * draw.choice((1, 2, 2)) for _ in range(draw.randint(2, 4))]
-    things = draw.sample(tables["things"], len(judgements) + 1)
-    sentences = [f"{_capital(thing)} {draw.choice(tables['verdicts'][str(j)])}." for thing, j in zip(things, judgements)]
+    *things, another = draw.sample(tables["things"], len(judgements) + 1)
+    sentences = [
+        f"{_capital(thing)} {draw.choice(tables['verdicts'][str(judgement)])}."
+        for thing, judgement in zip(things, judgements, strict=True)
+    ]
     if draw.random() < _AGAINST:
-        against = f"{things[-1]} {draw.choice(tables['verdicts'][str(-sentiment)])}"
+        against = f"{another} {draw.choice(tables['verdicts'][str(-sentiment)])}"
         sentences.append(_capital(draw.choice(tables["links"]).format(against)))
         judgements.append(-sentiment)
     if draw.random() < _FILLER:
