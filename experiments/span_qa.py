@@ -87,6 +87,9 @@ class SpanQA:
         found = metrics(questions, answers, self.null_threshold)
         exact, overlap = at_threshold(questions, answers, self.null_threshold)
         scores = {"exact": exact, "f1": overlap}
+        if self.null_threshold is not None:
+            scores["best_exact"], _ = at_threshold(questions, answers, found["best_exact_thresh"])
+            _, scores["best_f1"] = at_threshold(questions, answers, found["best_f1_thresh"])
         per_question = {key: 100 * np.array([each[q.id] for q in questions]) for key, each in scores.items()}
         return Evaluated({"loss": float(losses.mean()), **found}, per_question)
 

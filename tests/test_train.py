@@ -13,6 +13,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file
 
 import eval as eval_py
 import train
@@ -129,6 +130,30 @@ def test_evaluation_does_not_depend_on_the_batch_size(experiment, tmp_path, monk
         monkeypatch.setattr(span_qa, "EVAL_BATCH_TOKENS", tokens)
         results.append(run.task.evaluate(run.model, run.device, run.precision).metrics)
     assert results[1] == pytest.approx(results[0], abs=1e-5) and results[2] == pytest.approx(results[0], abs=1e-5)
+
+
+def test_scores_of_examples_are_what_the_metrics_are_means_of(experiment, tmp_path):
+    """Also at the best thresholds; and they are kept, in last/ and in best/."""
+    assert run_main(experiment(), tmp_path) == 0
+    folder = tmp_path / "runs" / "tiny"
+    for place in ("last", "best"):
+        scores = load_file(folder / place / "dev_scores.safetensors")
+        best = json.loads((folder / "best" / "checkpoint.json").read_text())["progress"]["best"]["metrics"]
+        assert scores.keys() == {"exact", "f1", "best_exact", "best_f1"}
+        for name, values in scores.items():
+            assert len(values) == 24 and values.mean().item() == pytest.approx(best[name], abs=1e-4)
+    (record, *_) = [r for r in records_of(folder, "eval") if r["best"]]
+    assert record["intervals"].keys() == scores.keys()
+    low, high = record["intervals"]["f1"]
+    assert low <= record["metrics"]["f1"] <= high
+
+
+def test_a_sample_of_training_is_evaluated_like_the_development_set(experiment, tmp_path):
+    assert run_main(experiment(), tmp_path, "--set", "eval.train_sample=10") == 0
+    found = records_of(tmp_path / "runs" / "tiny", "eval")
+    assert [r["split"] for r in found] == ["dev", "train"] * 4
+    assert found[1]["metrics"].keys() == found[0]["metrics"].keys() and not any(r["best"] for r in found[1::2])
+    assert found[1]["metrics"]["total"] == 10
 
 
 def test_evaluation_leaves_the_mode_as_it_was(experiment, tmp_path):
