@@ -80,12 +80,13 @@ def command_score(arguments: argparse.Namespace) -> None:
         kind = "span_qa" if trained.task.task == "span_qa" else "texts"
         if data.get("kind", kind) != kind:
             raise InputError(f"{folder}: is of another kind than {arguments.runs[0]}; score them apart")
-        out = (arguments.out / folder.name if arguments.out else folder / "predictions") / arguments.data.stem
+        out = arguments.out / folder.name if arguments.out else folder / "predictions"
+        out = out / (arguments.task or "") / arguments.data.name
         score = score_questions if kind == "span_qa" else score_labels
         data = {"data": str(arguments.data), "kind": kind, "runs": [], **data}
         data |= score(trained, arguments, out, data["runs"])
     if arguments.json:
-        print(json.dumps(data, indent=2))
+        print(json.dumps(json_safe(data), indent=2))
     elif data["kind"] == "span_qa":
         print_scores(data)
     else:
@@ -197,15 +198,18 @@ def ask_labels(trained, arguments: argparse.Namespace) -> list[dict]:
     paired, kind = trained.task.data.pair is not None, trained.task.task
     if arguments.question or arguments.context or arguments.context_file:
         raise InputError(f"{arguments.run}: is a {kind} model; give --text")
-    texts = arguments.text or decode_text(sys.stdin.buffer.read(), Path("standard input")).splitlines()
+    texts = arguments.text
+    if not texts:
+        given = decode_text(sys.stdin.buffer.read(), Path("standard input"))
+        texts = [line for line in given.split("\n") if line.strip()]
+    if not texts or not all(text.strip() for text in (*texts, *arguments.pair)):
+        raise InputError("--text: is empty")
     pairs = arguments.pair or [None] * len(texts)
     if len(pairs) != len(texts) or paired is (pairs[:1] == [None]):
         expected = "one --pair for each --text" if paired else "no --pair"
         raise InputError(
             f"{arguments.run}: was trained on {'pairs of texts' if paired else 'single texts'}; give {expected}"
         )
-    if not texts or not all(text.strip() for text in (*texts, *(pair for pair in pairs if pair is not None))):
-        raise InputError("--text: is empty")
     return ask_texts(trained, [Row(text, pair, None, "--text") for text, pair in zip(texts, pairs, strict=True)])
 
 

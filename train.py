@@ -158,7 +158,8 @@ def backward(run: Run, batches: list[np.ndarray]) -> tuple[float, float]:
         with run.precision.autocast(run.device):
             logits = run.model(batch)
         loss = run.task.losses(run.model.head, logits, batch).sum() / count
-        run.scaler.scale(loss).backward()
+        if loss.requires_grad:  # of several tasks, this one may not train in this phase
+            run.scaler.scale(loss).backward()
         total += loss.detach()
         sums.tokens += int(run.task.lengths[rows].sum())
         sums.padded_tokens += batch["tokens"].numel()

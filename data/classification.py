@@ -72,21 +72,31 @@ def number_of(row: Row) -> float:
     return number
 
 
-def learn_outputs(task: str, rows: Sequence[Row], labelling: Labelling) -> Outputs:
-    """What the outputs of a head trained on these rows mean. Labels are in alphabetical order, or, where all of them
-    are whole numbers, in that of the numbers. Raises InputError where there is nothing to tell apart."""
-    if task == "regression":
-        numbers = np.array([number_of(row) for row in rows])
-        if numbers.std() == 0:
-            raise InputError(f"{rows[0].where}: every training target is {numbers[0]:g}; there is nothing to learn")
-        return Outputs(mean=float(numbers.mean()), sd=float(numbers.std()))
-    labels = {label for row in rows for label in labels_of(row, task, labelling)}
+def learn_labels(task: str, rows: Sequence[Row], labelling: Labelling) -> Outputs:
+    """What the outputs of a head over these rows' labels mean. They are in alphabetical order of what is written in the
+    files, or, where all of that are whole numbers, in the order of the numbers; names to show do not change it, so of
+    "0" and "1" the second is always "1". Raises InputError where there is nothing to tell apart."""
+    plain = Labelling(labelling.separator)
+    labels = {label for row in rows for label in labels_of(row, task, plain)}
     if len(labels) < (2 if task == "classification" else 1):
         raise InputError(f"{rows[0].where}: every training text has the label {shown(next(iter(labels), None))}")
     if len(labels) > MOST_LABELS:
         raise InputError(f"{rows[0].where}: {len(labels):,} different labels; is data.label the right column?")
     whole = all(label.isdecimal() and len(label) < 16 for label in labels)
-    return Outputs(labels=tuple(sorted(labels, key=(lambda label: (int(label), label)) if whole else None)))
+    ordered = sorted(labels, key=(lambda label: (int(label), label)) if whole else None)
+    names = labelling.names or {}
+    unknown = next((label for label in names if label not in labels), None)
+    if unknown is not None:
+        raise InputError(f"data.label_names: no text has the label {shown(unknown)}")
+    return Outputs(labels=tuple(dict.fromkeys(names.get(label, label) for label in ordered)))
+
+
+def learn_scale(rows: Sequence[Row]) -> Outputs:
+    """Mean and standard deviation of a regression's training targets. Raises InputError where all are the same."""
+    numbers = np.array([number_of(row) for row in rows])
+    if numbers.min() == numbers.max():
+        raise InputError(f"{rows[0].where}: every training target is {numbers[0]:g}; there is nothing to learn")
+    return Outputs(mean=float(numbers.mean()), sd=float(numbers.std()))
 
 
 def targets(task: str, rows: Sequence[Row], outputs: Outputs, labelling: Labelling) -> np.ndarray:
@@ -100,7 +110,7 @@ def targets(task: str, rows: Sequence[Row], outputs: Outputs, labelling: Labelli
         for label in labels_of(row, task, labelling):
             if label not in number:
                 known = ", ".join(map(shown, outputs.labels[:5])) + (", ..." if len(number) > 5 else "")
-                raise InputError(f"{row.where}: the label {shown(label)} is not one of the training set's ({known})")
+                raise InputError(f"{row.where}: the label {shown(label)} is not one of the training files' ({known})")
             result[i, number[label]] = 1
     return result.argmax(1) if task == "classification" else result
 
@@ -111,7 +121,7 @@ def balanced_weights(target: np.ndarray, classes: int, cap: float | None = None)
 
     80 and 20 examples: 0.625 and 2.5; with a cap of 2: 0.625 and 2.
     """
-    counts = np.bincount(target, minlength=classes)
+    counts = np.maximum(1, np.bincount(target, minlength=classes))  # a class may be in the development set only
     return np.minimum(len(target) / (classes * counts), math.inf if cap is None else cap)
 
 

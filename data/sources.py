@@ -90,9 +90,9 @@ def row_sets(
     columns: Columns,
     split: Split,
     stratum: Callable[[Row], object],
-) -> tuple[list[Row], list[Row], dict[str, str]]:
-    """Training and development rows of an experiment, and the fingerprint of what each was made from. stratum: by what
-    a split is stratified."""
+) -> tuple[list[Row], list[Row], list[Row], dict[str, str]]:
+    """Training and development rows of an experiment, all rows of the training files, and the fingerprint of what each
+    was made from. stratum: by what a split is stratified."""
     if source != "files":
         generate = {"synthetic_sentiment": sentiment_rows, "synthetic_rating": rating_rows}[source]
         limits = {"train": split.train_limit, "dev": split.dev_limit}
@@ -101,10 +101,10 @@ def row_sets(
             key: hashlib.sha256(json.dumps([(row.text, row.label) for row in made]).encode()).hexdigest()
             for key, made in rows.items()
         }
-        return rows["train"], rows["dev"], digests
+        return rows["train"], rows["dev"], rows["train"], digests
     contents = read_files(root, train)
     rows = [row for path, data in contents.items() for row in read_table(path, data, columns)]
-    digests = {"train": fingerprint(contents)}
+    digests, everything = {"train": fingerprint(contents)}, rows
     if dev:
         contents = read_files(root, dev)
         dev_rows = [row for path, data in contents.items() for row in read_table(path, data, columns)]
@@ -119,4 +119,4 @@ def row_sets(
         if not rows or not dev_rows:
             raise InputError(f"{', '.join(train)}: too few different texts for the split into training and development")
     digests["dev"] = fingerprint(contents)
-    return sample(rows, split.train_limit), sample(dev_rows, split.dev_limit), digests
+    return sample(rows, split.train_limit), sample(dev_rows, split.dev_limit), everything, digests

@@ -2,7 +2,6 @@
 
 import re
 import unicodedata
-from collections import Counter
 from collections.abc import Sequence
 
 import numpy as np
@@ -47,7 +46,7 @@ def partition(rows: Sequence[Row], strata: Sequence, shares: Sequence[float], se
         groups.setdefault(normalised(row), []).append(index)
     members = list(groups.values())
     # A text that is labelled in two ways counts under the more frequent label.
-    stratum = [Counter(strata[i] for i in group).most_common(1)[0][0] for group in members]
+    stratum = [most_frequent([strata[i] for i in group]) for group in members]
     shuffled = np.random.default_rng(seed).permutation(len(members))
     part, behind, target = np.zeros(len(rows), dtype=np.int64), np.zeros(len(shares)), np.asarray(shares)
     for number in sorted(shuffled, key=lambda number: stratum[number]):
@@ -56,3 +55,8 @@ def partition(rows: Sequence[Row], strata: Sequence, shares: Sequence[float], se
         behind[chosen] -= len(members[number])
         part[members[number]] = chosen
     return part
+
+
+def most_frequent(values: Sequence):
+    """The value that is there most often, the first of equals."""
+    return max(values, key=values.count)

@@ -68,6 +68,12 @@ def build_model(spec: Spec, base: Base, make_head: Callable[[Base], nn.Module]) 
     return TaskModel(encoder, make_head(base)).requires_grad_(False)
 
 
+def unused_tensors(model: TaskModel, pretrained: Pretrained) -> list[str]:
+    """Names of the checkpoint's tensors that neither encoder nor head uses."""
+    pooled = any(name.endswith("pool.dense.weight") for name, _ in model.head.named_parameters())
+    return [name for name in pretrained.unused if not (pooled and name.startswith("pooler."))]
+
+
 def _encoder_parameters(model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> dict[str, Tensor]:
     """{Hugging Face name: parameter} of the encoder's own trained weights; adapters are saved elsewhere."""
     chosen = {}

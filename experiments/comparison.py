@@ -28,6 +28,16 @@ def flat(spec: dict, path: str = "") -> dict:
     return found
 
 
+def settings_of(spec: dict) -> dict:
+    """The settings of a run by their dotted names, without those that only tell repetitions apart. tasks: what it
+    trains."""
+    found = {
+        key: value for key, value in flat(spec).items() if key not in NOT_SETTINGS and not key.endswith(".data.fold")
+    }
+    names = [f"{name} ({task['task']})" for name, task in spec.get("tasks", {}).items()]
+    return found | {"tasks": " + ".join(names) or spec["model"]["task"]}
+
+
 def spread(values: list[float]) -> dict:
     """mean, sd (of the sample; null for one value) and n"""
     sd = statistics.stdev(values) if len(values) > 1 else None
@@ -73,7 +83,12 @@ def compare(summaries: list[dict]) -> dict:
     row against the first, see `against`. effects: where two rows differ in exactly one setting. without: runs that
     have no evaluation yet.
     """
-    specs = [{k: v for k, v in flat(s["spec"]).items() if k not in NOT_SETTINGS} for s in summaries]
+    specs = [settings_of(s["spec"]) for s in summaries]
+    if (
+        len({spec.get("tasks") for spec in specs}) > 1
+    ):  # other tasks have other settings altogether: their names must do
+        apart = ("tasks.", "data.", "loss.", "model.task", "model.pooling", "eval.metric")
+        specs = [{key: value for key, value in spec.items() if not key.startswith(apart)} for spec in specs]
     keys = dict.fromkeys(key for spec in specs for key in spec)
     differing = [key for key in keys if len({repr(spec.get(key)) for spec in specs}) > 1]
     groups: dict[str, tuple[dict, list[dict]]] = {}

@@ -10,6 +10,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from experiments.assemble import unused_tensors
 from experiments.report import amount, clock_line, duration, number
 from experiments.run import Run
 from experiments.schedule import phase_table
@@ -36,8 +37,9 @@ def banner(run: Run, remark: str | None) -> None:
         f"  model    {pretrained.name}: {config.num_layers} layers, {config.hidden_size} wide, "
         f"{amount(total)} parameters with its head"
     )
-    if pretrained.unused:
-        say(f"           not used from the checkpoint: {', '.join(pretrained.unused)}")
+    unused = unused_tensors(run.model, pretrained)
+    if unused:
+        say(f"           not used from the checkpoint: {', '.join(unused)}")
     for split, counts in run.task.splits.items():
         notes = [text.format(f"{counts[key]:,}") for key, text in NOTES.items() if counts.get(key)]
         say(f"  {split:8} " + ", ".join([f"{counts['examples']:,} {counts['kind']}", *notes]))

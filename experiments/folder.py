@@ -15,7 +15,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from experiments import machine, runlog
-from experiments.assemble import load_trained
+from experiments.assemble import load_trained, unused_tensors
 from experiments.checkpoints import (
     CHECKPOINT_FORMAT,
     STATE,
@@ -111,6 +111,7 @@ def _begin(run: Run) -> None:
 
 def _record_run(run: Run) -> None:
     """The `run` record: which experiment, with what, on what."""
+    unused = unused_tensors(run.model, run.pretrained)
     run.record(
         "run",
         version=runlog.VERSION,
@@ -121,7 +122,7 @@ def _record_run(run: Run) -> None:
         precision=run.precision.name,
         precision_reason=run.precision.reason,
         data={"fingerprints": run.task.fingerprints, "splits": run.task.splits},
-        pretrained={"name": run.pretrained.name, "sha256": run.pretrained.sha256, "unused": run.pretrained.unused},
+        pretrained={"name": run.pretrained.name, "sha256": run.pretrained.sha256, "unused": unused},
         parameters=sum(parameter.numel() for parameter in run.model.parameters()),
         steps_planned=len(run.order),
     )
@@ -141,6 +142,8 @@ def _continue(run: Run, anyway: bool) -> str:
             f"{last}: belongs to another experiment: {'; '.join(changed)}. Undo that, or continue with --resume-anyway"
         )
     validate(run, state, last / STATE)
+    if state.outputs != run.task.outputs:
+        raise InputError(f"{last}: its labels (or a regression's scale) are others than the data's; start over")
     best_is_there = best_is_saved(folder, state)
     extra, torn = runlog.beyond(diary, state.metrics_bytes, state.metrics_sha256)
     run.progress = state.progress

@@ -71,9 +71,12 @@ def score_rows(trained: Trained, rows: Sequence[Row], errors: int = 0) -> tuple[
         result["confusions"] = confusions(outputs.labels, table)
     elif kind == "multi_label":
         chosen = probabilities(kind, logits) >= label_thresholds(trained)
+        # At the thresholds of training's development set; the best ones for this file would be fitted to it.
+        result = {key: value for key, value in result.items() if not key.startswith(("best_", "threshold:"))}
+        result["thresholds"] = dict(zip(outputs.labels, label_thresholds(trained).tolist(), strict=True))
         result |= {key: 100 * value for key, value in multi_label(target > 0, chosen).items()}
         tables = [confusion(target[:, k].astype(int), chosen[:, k].astype(int), 2) for k in range(len(outputs.labels))]
-        each = [{key: float(values[1]) for key, values in per_class(table).items()} for table in tables]
+        each = [by_label(("no", "yes"), per_class(table))["yes"] for table in tables]
         result["labels"] = dict(zip(outputs.labels, each, strict=True))
     gold = gold_of(trained, target)
     predictions = [
@@ -104,8 +107,11 @@ def is_wrong(kind: str, prediction: dict) -> bool:
 
 
 def by_label(labels: Sequence[str], scores: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
-    """{label: precision, recall, f1 (0 to 1), support}"""
-    return {label: {key: float(values[k]) for key, values in scores.items()} for k, label in enumerate(labels)}
+    """{label: precision, recall, f1 (in percent), support}"""
+    scale = {key: 1 if key == "support" else 100 for key in scores}
+    return {
+        label: {key: scale[key] * float(values[k]) for key, values in scores.items()} for k, label in enumerate(labels)
+    }
 
 
 def confusions(labels: Sequence[str], table: np.ndarray, count: int = 10) -> list[dict]:

@@ -174,7 +174,8 @@ def reference(cls: type, path: str = "") -> typing.Iterator[tuple[str, str, str]
         inner = [option for option in (kind, *typing.get_args(kind)) if dataclasses.is_dataclass(option)]
         if inner:
             yield key, "", field.metadata["help"]
-            yield from reference(inner[0], f"{key}.N" if typing.get_origin(kind) is tuple else key)
+            part = {tuple: ".N", dict: ".NAME"}.get(typing.get_origin(kind), "")
+            yield from reference(inner[0], key + part)
             continue
         if field.default is not dataclasses.MISSING:
             default = json.dumps(field.default)

@@ -91,6 +91,14 @@ def check_task(task: TaskSpec, where: str) -> None:
         default = fields[key].default
         if getattr(data, key) != (fields[key].default_factory() if default is dataclasses.MISSING else default):
             raise InputError(f"{where}data.{key}: {task.task} has no use for it; remove it")
+    if not data.label_separator:
+        raise InputError(f"{where}data.label_separator: is empty")
+    if qa and task.pooling != "mean":
+        raise InputError(f"{where or 'model.'}pooling: span_qa has no use for it; remove it")
+    if task.task == "regression" and data.label_names:
+        raise InputError(f"{where}data.label_names: regression has no use for it; remove it")
+    if data.source != "files" and (data.pair or data.label_names or not data.header or data.text != "text"):
+        raise InputError(f"{where}data: generated texts have no columns; remove text, pair, header and label_names")
     check_sources(data, task.task, where)
     if qa:
         check_windows(data, where)
@@ -172,7 +180,7 @@ def check_sweep(spec: Spec, sweeping: bool) -> None:
     for key, values in spec.sweep.items():
         if not isinstance(values, list) or not values:
             raise InputError(f"sweep.{key}: expected a list of values, found {shown(values)}")
-        if key == "name" or key.startswith("sweep"):
+        if key in ("name", "data.folds") or key.startswith("sweep"):
             raise InputError(f"sweep.{key}: cannot be swept")
     if spec.sweep and not sweeping:
         raise InputError(

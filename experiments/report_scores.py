@@ -113,7 +113,7 @@ def print_label_scores(data: dict) -> None:
             )
             rows = [
                 {"": one_line(label), "n": f"{labels[label]['support']:.0f}"}
-                | {key: f"{100 * labels[label][key]:.1f}" for key in ("precision", "recall", "f1")}
+                | {key: f"{labels[label][key]:.1f}" for key in ("precision", "recall", "f1")}
                 for label in shown
             ]
             print("    " + "\n    ".join(table(rows, list(rows[0]))))

@@ -9,15 +9,18 @@ Each is a run of its own, in a folder and a process of its own, as if it had bee
 import itertools
 import json
 import re
+import signal
 import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
 
+from experiments.checkpoints import as_json, differences
 from experiments.console import say
 from experiments.folder import check_folder
 from experiments.read import read_spec
 from experiments.runlog import finished
+from experiments.spec import Spec
 from inputs import InputError
 
 MOST_RUNS = 1000  # more are a slip of the keyboard
@@ -29,6 +32,7 @@ class Member:
 
     name: str
     assignments: tuple[str, ...]  # for --set
+    spec: Spec
 
 
 def expand(path: Path, assignments: list[str]) -> list[Member]:
@@ -38,7 +42,7 @@ def expand(path: Path, assignments: list[str]) -> list[Member]:
     values = {key: list(listed) for key, listed in spec.sweep.items()}
     for name, task in spec.task_specs().items():
         if task.data.folds is not None and task.data.fold is None:
-            values[f"tasks.{name}.data.fold" if spec.tasks else "data.fold"] = list(range(task.data.folds))
+            values.setdefault(f"tasks.{name}.data.fold" if spec.tasks else "data.fold", list(range(task.data.folds)))
     if not values:
         raise InputError(f"{path}: --sweep: there is neither a sweep group nor data.folds in it")
     shorts = short_names(list(values))
@@ -47,8 +51,9 @@ def expand(path: Path, assignments: list[str]) -> list[Member]:
         parts = [f"{shorts[key]}-{plain(values[key], value)}" for key, value in zip(values, chosen, strict=True)]
         name = "_".join([spec.name, *parts])
         settings = [f"{key}={json.dumps(value)}" for key, value in zip(values, chosen, strict=True)]
-        members.append(Member(name, ("sweep={}", f"name={name}", *settings)))
-        read_spec(path, [*assignments, *members[-1].assignments])  # wrong? Better said now than after the first run
+        own = ("sweep={}", f"name={name}", *settings)
+        # A member that is no experiment? Better said now than after the first run.
+        members.append(Member(name, own, read_spec(path, [*assignments, *own])))
     if len(members) > MOST_RUNS:
         raise InputError(f"{path}: sweep: more than {MOST_RUNS:,} runs")
     if len({member.name for member in members}) < len(members):
@@ -80,6 +85,7 @@ def run_sweep(arguments, program: Path) -> int:
     for number, member in enumerate(members, 1):
         folder = arguments.runs / member.name
         if arguments.resume and finished(folder):
+            check_same(folder, member.spec)
             say(f"[{number} of {len(members)}] {member.name}: is finished")
             continue
         say(f"[{number} of {len(members)}] {member.name}")
@@ -99,11 +105,25 @@ def run_sweep(arguments, program: Path) -> int:
     return 1 if failed else 0
 
 
+def check_same(folder: Path, spec: Spec) -> None:
+    """Raise InputError where a finished run is of other settings than are asked for now."""
+    changed = differences(as_json(spec), as_json(read_spec(folder / "spec.json")))
+    changed = [text for text in changed if not text.startswith("runtime.")]
+    if changed:
+        raise InputError(
+            f"{folder}: is a finished run of other settings: {'; '.join(changed)}; --overwrite replaces it"
+        )
+
+
 def wait_for(command: list[str]) -> int:
-    """Run a command to its end. Ctrl-C reaches it too: it saves, and we wait for that."""
+    """Run a command to its end. Ctrl-C reaches it too, and SIGTERM is passed on: it saves, and we wait for that."""
     with subprocess.Popen(command) as process:
-        while True:
-            try:
-                return process.wait()
-            except KeyboardInterrupt:
-                continue
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        try:
+            while True:
+                try:
+                    return process.wait()
+                except KeyboardInterrupt:
+                    continue
+        finally:
+            signal.signal(signal.SIGTERM, before)

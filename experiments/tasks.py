@@ -43,6 +43,9 @@ def make_task(spec: Spec, tokenizer: Tokenizer, root: Path) -> "SpanQA | TextTas
 def make_head(spec: Spec, outputs: Mapping[str, Outputs], base: Base) -> nn.Module:
     """A new head for the spec's task, or one for each of its tasks."""
     heads = {name: _head(spec, task, outputs[name], base) for name, task in spec.task_specs().items()}
+    taken = next((name for name in heads if spec.tasks and hasattr(nn.ModuleDict(), name)), None)
+    if taken is not None:
+        raise InputError(f"tasks.{taken}: cannot be a task's name, PyTorch's modules have something called so")
     return Heads(heads) if spec.tasks else next(iter(heads.values()))
 
 
@@ -89,14 +92,14 @@ class MultiTask:
         return [f"{name} {identifier}" for identifier in self.tasks[name].example_ids(own)]
 
     def evaluate(self, model: TaskModel, device: torch.device, precision: Precision, split: str = "dev") -> Evaluated:
-        """The metrics of each task as NAME.metric; loss, the sum of theirs by their weights; mean, the mean of each
-        task's first metric."""
+        """The metrics of each task as NAME.metric; loss, the mean of theirs as training mixes them (by the tasks'
+        weights and numbers of training examples); mean, the mean of each task's first metric."""
         metrics, scores, loss, first = {}, {}, 0.0, []
         for name, task in self.tasks.items():
             found = task.evaluate(one_of(model, name), device, precision, split)
             metrics |= found.named(name).metrics
             scores |= found.named(name).scores
-            loss += self.spec.tasks[name].weight * found.metrics["loss"]
+            loss += self.spec.tasks[name].weight * len(task.lengths) / len(self.lengths) * found.metrics["loss"]
             first.append(found.metrics[METRICS[self.spec.tasks[name].task][0]])
         return Evaluated({"loss": loss, "mean": float(np.mean(first)), **metrics}, scores)
 

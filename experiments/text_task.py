@@ -16,7 +16,8 @@ from data.classification import (
     balanced_weights,
     collate,
     labels_of,
-    learn_outputs,
+    learn_labels,
+    learn_scale,
     number_of,
     targets,
     tokenize,
@@ -51,16 +52,19 @@ class TextTask:
         data, self.spec = spec.data, spec
         split = Split(data.dev_fraction, data.folds, data.fold, data.train_limit, data.dev_limit)
         labelling = labelling_of(data)
-        train, dev, self.fingerprints = row_sets(
+        train, dev, everything, self.fingerprints = row_sets(
             data.source,
             data.train,
             data.dev,
             root,
             columns_of(data),
             split,
-            stratum=number_of if spec.task == "regression" else lambda row: labels_of(row, spec.task, labelling),
+            stratum=number_of
+            if spec.task == "regression"
+            else lambda row: sorted(labels_of(row, spec.task, labelling)),
         )
-        self._outputs = learn_outputs(spec.task, train, labelling)
+        regression = spec.task == "regression"
+        self._outputs = learn_scale(train) if regression else learn_labels(spec.task, everything, labelling)
         self.outputs = {name: self._outputs}
         self.train = tokenize(train, tokenizer, data.max_length)
         self.target = targets(spec.task, train, self._outputs, labelling)

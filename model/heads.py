@@ -119,8 +119,10 @@ class TextHead(nn.Module):
         initialise(self)
 
     def forward(self, hidden: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """hidden [B, T, C], batch["mask"] bool [B, T] or None -> logits [B, K] in fp32"""
-        return self.output(self.dropout(self.pool(hidden, batch["mask"]))).float()
+        """hidden [B, T, C], batch["mask"] bool [B, T] or None -> logits [B, K], computed in fp32: in bf16, a number
+        around 5 could only be predicted in steps of 0.03"""
+        with torch.autocast(hidden.device.type, enabled=False):
+            return self.output(self.dropout(self.pool(hidden.float(), batch["mask"])))
 
 
 # ---- the whole model -------------------------------------------------------------------------------------------------

@@ -8,10 +8,12 @@ import pytest
 import torch
 
 import eval as eval_py
+import train as train_module
 from data.synthetic.reviews import rating_rows, sentiment_rows
+from experiments.read import read_spec
 from experiments.runlog import read_records
 from experiments.tasks import one_of
-from tests.tiny import run_main, set_up, started
+from tests.tiny import run_main, set_up, start_process, started, wait_for_step
 
 COLOURS = ("red", "green", "blue")
 
@@ -88,7 +90,7 @@ def test_the_real_checkpoint_learns_sentiment_and_says_so(tmp_path, capsys):
     assert scores["confusion"] == [[1, 0], [1, 1]] and scores["accuracy"] == pytest.approx(200 / 3)
     (miss,) = scores["errors"]
     assert (miss["text"], miss["gold"], miss["label"]) == ("Dreadful.", "positive", "negative")
-    lines = (run / "predictions" / "mine" / "predictions.jsonl").read_text().splitlines()
+    lines = (run / "predictions" / "mine.csv" / "predictions.jsonl").read_text().splitlines()
     assert [json.loads(line)["label"] for line in lines] == ["positive", "negative", "negative"]
     assert eval_py.main(["score", str(run), "--data", str(file)]) == 0
     assert "negative  1       50.0   100.0  66.7" in capsys.readouterr().out
@@ -131,7 +133,7 @@ def test_a_regression_is_judged_in_the_unit_of_its_targets(texts, tmp_path, caps
     found = answer_of(capsys, "score", run, "--data", tmp_path / "dev.jsonl", "--errors", "3")["runs"][0]
     assert found["rmse"] == pytest.approx(metrics["rmse"], rel=1e-5)
     assert found["loss"] == pytest.approx(found["mse"] / np.var(np.arange(60) / 7), rel=1e-4)
-    values = [json.loads(line)["value"] for line in (run / "predictions" / "dev" / "predictions.jsonl").open()]
+    values = [json.loads(line)["value"] for line in (run / "predictions" / "dev.jsonl" / "predictions.jsonl").open()]
     assert np.mean((np.array(values) - np.arange(20) / 7) ** 2) == pytest.approx(found["mse"], rel=1e-5)
 
 
@@ -193,9 +195,7 @@ def test_l1_draws_what_it_names_towards_zero_and_nothing_else(texts, tmp_path):
     for l1 in (0.0, 0.05):
         run = started(texts(phases=[{"name": "a", "epochs": 1, "train": ["head", "layers.1"]}]), tmp_path,
                       f"optim.l1={l1}", "optim.clip=null", "model.dropout=0")  # fmt: skip
-        from train import backward
-
-        backward(run, run.order[0])
+        train_module.backward(run, run.order[0])
         runs.append(dict(run.model.named_parameters()))
     for name, plain in runs[0].items():
         if plain.grad is None:
@@ -229,13 +229,30 @@ def test_a_sweep_trains_every_combination_and_every_fold_and_goes_on_where_it_st
     runs = [tmp_path / "runs" / name for name in names]
     specs = [json.loads((run / "spec.json").read_text()) for run in runs]
     assert [(s["optim"]["lr"], s["data"]["fold"]) for s in specs] == [(1e-3, 0), (1e-3, 1), (1e-4, 0), (1e-4, 1)]
-    folds = [{line for r in read_records(run)[0] if r["kind"] == "run" for line in r["data"]["splits"]} for run in runs]
-    assert folds[0] == {"train", "dev"}
+    parts = [
+        set(train_module.set_up(read_spec(run / "spec.json"), run, tmp_path).task.example_ids(range(30)))
+        for run in runs
+    ]
+    assert not parts[0] & parts[1] and parts[0] == parts[2]  # each trains on what the other is judged on
+    assert run_main(path, tmp_path, "--data-root", str(tmp_path), "--sweep", "--resume", "--set", "optim.clip=2") == 2
+    assert "is a finished run of other settings: optim.clip is 2.0, was 1.0" in capfd.readouterr().err
     assert eval_py.main(["summary", *map(str, runs), "--json"]) == 0
     found = json.loads(capfd.readouterr().out)
     assert found["differing"] == ["optim.lr"] and [len(row["runs"]) for row in found["rows"]] == [2, 2]
     assert eval_py.main(["summary", *map(str, runs)]) == 0
     assert "optim.lr" in capfd.readouterr().out
+
+
+def test_a_sweep_that_is_terminated_lets_its_run_save(texts, tmp_path):
+    path = texts(sweep={"seed": [0, 1]}, phases=[{"name": "a", "epochs": 200, "train": ["all"]}])
+    process = start_process(path, tmp_path, "--sweep", "--data-root", str(tmp_path))
+    folder = tmp_path / "runs" / "tiny_seed-0"
+    wait_for_step(folder, 5)
+    process.terminate()
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 143 and "go on with --sweep --resume" in errors
+    saved = json.loads((folder / "last" / "checkpoint.json").read_text())["progress"]["step"]
+    assert saved == read_records(folder)[0][-1]["step"] and not (tmp_path / "runs" / "tiny_seed-1").exists()
 
 
 # ---- several tasks ---------------------------------------------------------------------------------------------------
@@ -277,7 +294,9 @@ def test_two_tasks_train_one_encoder_in_mixed_batches(texts, tmp_path, small_che
     train(path, tmp_path)
     (metrics,) = evaluations(tmp_path)
     assert metrics["mean"] == pytest.approx((metrics["qa.f1"] + metrics["mood.accuracy"]) / 2)
-    assert metrics["loss"] == pytest.approx(metrics["qa.loss"] + 0.5 * metrics["mood.loss"])
+    windows = len(run.task.tasks["qa"].train)
+    mixed = (windows * metrics["qa.loss"] + 0.5 * 60 * metrics["mood.loss"]) / (windows + 60)
+    assert metrics["loss"] == pytest.approx(mixed)
     folder = tmp_path / "runs" / "tiny"
     flush(capsys)
     (found,) = answer_of(capsys, "ask", folder, "--task", "mood", "--text", "number 1 is red")

@@ -9,7 +9,8 @@ from data.classification import (
     balanced_weights,
     collate,
     cut_pair,
-    learn_outputs,
+    learn_labels,
+    learn_scale,
     targets,
     tokenize,
 )
@@ -25,32 +26,42 @@ PLAIN = Labelling()
 
 
 def test_labels_are_in_alphabetical_order_and_whole_numbers_in_theirs():
-    assert learn_outputs("classification", rows("b", "a", "C"), PLAIN).labels == ("C", "a", "b")
-    assert learn_outputs("classification", rows(10, 9, "2"), PLAIN).labels == ("2", "9", "10")
-    assert learn_outputs("classification", rows("10", "9", "x"), PLAIN).labels == ("10", "9", "x")
+    assert learn_labels("classification", rows("b", "a", "C"), PLAIN).labels == ("C", "a", "b")
+    assert learn_labels("classification", rows(10, 9, "2"), PLAIN).labels == ("2", "9", "10")
+    assert learn_labels("classification", rows("10", "9", "x"), PLAIN).labels == ("10", "9", "x")
 
 
 def test_labels_may_have_names():
-    labelling = Labelling(names={"0": "negative", "1": "positive"})
-    outputs = learn_outputs("classification", rows("0", 1, "1"), labelling)
-    assert outputs.labels == ("negative", "positive")
+    """Which do not change their order: the second of "0" and "1", whose precision and recall are told, stays "1"."""
+    labelling = Labelling(names={"0": "other", "1": "fraud"})
+    outputs = learn_labels("classification", rows("0", 1, "1"), labelling)
+    assert outputs.labels == ("other", "fraud")
     assert targets("classification", rows(1, "0"), outputs, labelling).tolist() == [1, 0]
+    with pytest.raises(InputError, match="no text has the label '2'"):
+        learn_labels("classification", rows("0", "1"), Labelling(names={"2": "x"}))
+
+
+@pytest.mark.parametrize("value,count", [(0.1, 12), (3.7, 3), (5, 4)])
+def test_targets_that_are_all_the_same_cannot_be_learnt(value, count):
+    """Their standard deviation, of 1e-17 or so, is not always 0."""
+    with pytest.raises(InputError, match="every training target is"):
+        learn_scale(rows(*[value] * count))
 
 
 def test_a_text_may_have_several_labels_or_none():
     for given in (rows("b|a", "", "c | a"), rows(["b", "a"], [], ["c", "a"])):
-        outputs = learn_outputs("multi_label", given, PLAIN)
+        outputs = learn_labels("multi_label", given, PLAIN)
         assert outputs.labels == ("a", "b", "c")
         assert targets("multi_label", given, outputs, PLAIN).tolist() == [[1, 1, 0], [0, 0, 0], [1, 0, 1]]
 
 
 def test_a_label_that_training_has_not_is_named_with_its_line():
-    with pytest.raises(InputError, match=r"x line 1: the label 'c' is not one of the training set's \('a', 'b'\)"):
+    with pytest.raises(InputError, match=r"x line 1: the label 'c' is not one of the training files' \('a', 'b'\)"):
         targets("classification", rows("a", "c"), Outputs(labels=("a", "b")), PLAIN)
 
 
 def test_numbers_are_standardised_by_training():
-    outputs = learn_outputs("regression", rows("1", 2, 6.0), PLAIN)
+    outputs = learn_scale(rows("1", 2, 6.0))
     assert (outputs.mean, outputs.sd) == pytest.approx((3, np.sqrt(14 / 3)))
     found = targets("regression", rows(3, "3.5"), outputs, PLAIN)
     assert found == pytest.approx([0, 0.5 / outputs.sd]) and found.dtype == np.float32
@@ -59,7 +70,7 @@ def test_numbers_are_standardised_by_training():
 @pytest.mark.parametrize("label", ["nan", "inf", "1e400", "", "ten", None, True, [1], "1e200"])
 def test_what_is_no_number_is_no_target(label):
     with pytest.raises(InputError, match=r"x line 1: the target is .*, expected a number"):
-        learn_outputs("regression", rows(1, label), PLAIN)
+        learn_scale(rows(1, label))
 
 
 def test_balanced_weights_are_those_of_the_docstring_and_average_to_one():

@@ -62,7 +62,9 @@ def follow(run, phase: int, steps: int) -> None:
         logits = peer(batch)
         if peer.spans:
             logits = logits.masked_fill(~batch["candidates"][:, None, :], EXCLUDED)
-        loss = run.model.head.loss(logits, batch).mean()
+            loss = run.model.head.loss(logits, batch).mean()
+        else:
+            loss = peer.loss(logits, batch).mean()
         loss.backward()
         optimizer.step()
         optimizer.zero_grad(set_to_none=True)
