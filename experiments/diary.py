@@ -16,13 +16,12 @@ import numpy as np
 from experiments.runlog import FILE, fault, parse_line, upgrade
 from inputs import InputError, reason
 
-LINES_AT_ONCE = 1000
+LINES_AT_ONCE = 500  # more keep more objects alive, and the garbage collector busy
 # Numbers of a train record that become columns. Where a record lacks one, or has null, its place holds NaN.
 COLUMNS = (
     *("step", "examples", "tokens", "padding", "tokens_per_second", "epoch", "seconds", "peak_memory_mb", "loss"),
     *("grad_norm", "grad_norm_max", "clipped"),
 )
-NEEDED = COLUMNS[:9]  # a record without a usable one is none; only a loss may be null
 
 
 @dataclass
@@ -59,7 +58,7 @@ def read_diary(folder: Path) -> Diary:
     try:
         with path.open("rb") as file:
             for first, lines in _batches(file):
-                chunks.append(_columns(_decode(lines, first, diary)))
+                chunks.append(_read(lines, first, diary))
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from None
     chunks = chunks or [_columns([])]
@@ -79,20 +78,11 @@ def _batches(file) -> Iterator[tuple[int, list[bytes]]]:
         first += len(lines)
 
 
-def _decode(lines: list[bytes], first: int, diary: Diary) -> list[dict]:
-    """The train records among these lines; the others, and what is wrong, go to the diary."""
-    try:
-        records = json.loads(b"[" + b",".join(lines) + b"]", parse_constant=_refuse)
-    except (ValueError, RecursionError):
-        records = []
-    if len(records) == len(lines) and lines[-1].endswith(b"\n") and _usable(records):
-        train = [record for record in records if record["kind"] == "train"]
-        others = [record for record in records if record["kind"] != "train"]
-        for record in others:
-            upgrade(record)
-        if not any(map(fault, others)):
-            diary.records += others
-            return train
+def _read(lines: list[bytes], first: int, diary: Diary) -> dict[str, np.ndarray]:
+    """Columns of the train records among these lines; the other records, and what is wrong, go to the diary."""
+    columns = _read_at_once(lines, diary)
+    if columns is not None:
+        return columns
     train = []
     for number, line in enumerate(lines, first):
         if not line.endswith(b"\n"):  # a whole line ends in a newline, so what follows the last one is torn
@@ -104,39 +94,48 @@ def _decode(lines: list[bytes], first: int, diary: Diary) -> list[dict]:
             diary.remarks.append(f"{diary.folder / FILE}: line {number} {wrong}; ignored")
         elif record:
             (train if record["kind"] == "train" else diary.records).append(record)
-    return train
+    return _columns(train)
+
+
+def _read_at_once(lines: list[bytes], diary: Diary) -> dict[str, np.ndarray] | None:
+    """The same, decoded and checked all together; None where anything is unusual, and then the diary is untouched."""
+    try:
+        records = json.loads(b"[" + b",".join(lines) + b"]", parse_constant=_refuse)
+        if len(records) != len(lines) or not lines[-1].endswith(b"\n"):
+            return None
+        train = [record for record in records if record["kind"] == "train"]
+        rows = list(map(operator.itemgetter(*COLUMNS), train))
+    except (ValueError, KeyError, TypeError, IndexError, RecursionError):
+        return None
+    others = [record for record in records if record["kind"] != "train"] if len(train) < len(records) else []
+    for record in others:
+        upgrade(record)
+    if any(map(fault, others)) or not set(map(type, itertools.chain.from_iterable(rows))) <= {int, float}:
+        return None
+    table = np.array(rows, dtype=np.float64).reshape(len(rows), len(COLUMNS))
+    column = dict(zip(COLUMNS, table.T.copy(), strict=True))
+    whole = all((column[name] % 1 == 0).all() and (column[name] >= 0).all() for name in ("step", "examples", "tokens"))
+    sound = ((column["padding"] >= 0) & (column["padding"] < 1) & (column["tokens_per_second"] > 0)).all()
+    if not (whole and sound and np.isfinite(table).all()):
+        return None
+    diary.records += others
+    return column | _rates(train)
 
 
 def _refuse(literal: str):
     raise ValueError(f"{literal} is not a number")
 
 
-def _usable(records: list) -> bool:
-    """Whether all are records with a kind, and every train record has what NEEDED names as numbers."""
-    if set(map(type, records)) != {dict} or not all(isinstance(record.get("kind"), str) for record in records):
-        return False
-    train = [record for record in records if record["kind"] == "train"]
-    try:
-        rows = list(map(operator.itemgetter(*NEEDED), train))
-    except KeyError:
-        return False
-    columns = list(zip(*rows, strict=True))
-    numbers = {int, float}
-    return not train or (
-        all(set(map(type, column)) <= numbers | {type(None)} for column in columns[-1:])
-        and all(set(map(type, column)) <= numbers for column in columns[:-1])
-        and all(set(map(type, column)) <= {int} for column in columns[:3])
-        and 0 <= min(columns[3]) <= max(columns[3]) < 1
-        and min(columns[4]) > 0
-    )
-
-
 def _columns(train: list[dict]) -> dict[str, np.ndarray]:
-    """Columns of some train records: COLUMNS, and a learning rate for each part of the model."""
-    columns = _table(train, COLUMNS)
+    """Columns of some train records, one by one sound: COLUMNS, and a learning rate for each part of the model."""
+    return _table(train, COLUMNS) | _rates(train)
+
+
+def _rates(train: list[dict]) -> dict[str, np.ndarray]:
+    """{"lr PART": column}"""
     rates = [record["lr"] if isinstance(record.get("lr"), dict) else {} for record in train]
-    parts = dict.fromkeys(itertools.chain.from_iterable(rates))
-    return columns | {f"lr {part}": values for part, values in _table(rates, tuple(parts)).items()}
+    parts = tuple(dict.fromkeys(itertools.chain.from_iterable(rates)))
+    return {f"lr {part}": values for part, values in _table(rates, parts).items()}
 
 
 def _table(rows: list[dict], names: tuple[str, ...]) -> dict[str, np.ndarray]:
