@@ -52,9 +52,10 @@ def test_evaluation_batches_cover_everything_once():
     assert sorted(np.concatenate(eval_batches(LENGTHS, 8192))) == list(range(1003))
 
 
-def test_rows_are_padded_to_a_multiple_of_sixteen():
+def test_batches_are_padded_to_a_multiple_of_four_and_wide_ones_of_sixteen():
+    assert [padded_width(n) for n in (1, 4, 5, 17, 63, 64, 65, 80, 81, 384)] == [4, 4, 8, 20, 64, 64, 80, 80, 96, 384]
     padded = pad_rows([np.arange(1, 18, dtype=np.int32), np.array([5], dtype=np.int32)], pad=0)
-    assert padded.shape == (2, 32) and padded[1].tolist() == [5] + [0] * 31
+    assert padded.shape == (2, 20) and padded[1].tolist() == [5] + [0] * 19
 
 
 # ---- the order of a whole run ----------------------------------------------------------------------------------------

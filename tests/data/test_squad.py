@@ -184,7 +184,7 @@ def test_an_unanswerable_question_and_an_empty_context_are_labelled_cls(tokenize
 def test_a_collated_batch_marks_types_padding_and_candidates(tokenizer):
     windows = make_windows([one(CONTEXT, "milk"), one("red house", "house")], tokenizer, 64, 16, 16)
     batch = collate(windows, np.array([1, 0]))
-    assert batch["tokens"].shape == (2, 32)  # 4 + 12 + 1 = 17 tokens, padded to a multiple of 16
+    assert batch["tokens"].shape == (2, 20)  # 4 + 12 + 1 = 17 tokens, padded to a multiple of 4
     assert batch["mask"].sum(1).tolist() == [7, 17]
     assert batch["types"][0].tolist()[:8] == [0, 0, 0, 0, 1, 1, 1, 0]
     assert batch["candidates"][0].nonzero().squeeze(1).tolist() == [0, 4, 5]
