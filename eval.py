@@ -14,7 +14,7 @@ import time
 from pathlib import Path
 
 from experiments.charts import matplotlib_figure
-from experiments.comparison import compare
+from experiments.comparison import compare, over_seeds
 from experiments.page import as_page
 from experiments.reading import read_all
 from experiments.render import as_markdown, as_text, use_colour
@@ -68,6 +68,7 @@ def read_mapping(path: Path, kinds: tuple[type, ...], what: str) -> dict:
 
 
 def command_score(arguments: argparse.Namespace) -> None:
+    from experiments.checkpoints import as_json
     from experiments.trained import load_run
 
     if bool(arguments.runs) == bool(arguments.predictions):
@@ -75,6 +76,7 @@ def command_score(arguments: argparse.Namespace) -> None:
     if arguments.na_prob and not arguments.predictions:
         raise InputError("--na-prob: goes with --predictions")
     data = {} if arguments.predictions is None else score_file(arguments)
+    specs = []
     for folder in arguments.runs:
         trained = load_run(folder, arguments.device, arguments.task)
         kind = "span_qa" if trained.task.task == "span_qa" else "texts"
@@ -85,6 +87,8 @@ def command_score(arguments: argparse.Namespace) -> None:
         score = score_questions if kind == "span_qa" else score_labels
         data = {"data": str(arguments.data), "kind": kind, "runs": [], **data}
         data |= score(trained, arguments, out, data["runs"])
+        specs.append(as_json(trained.spec))
+    data["over_seeds"] = over_seeds(data["runs"], specs) if specs else []
     if arguments.json:
         print(json.dumps(json_safe(data), indent=2))
     elif data["kind"] == "span_qa":

@@ -14,8 +14,8 @@ from tokenizers import Tokenizer
 from inputs import InputError
 
 # Batches are padded to a multiple of so many tokens, the first pair for batches up to 64 tokens wide: the kernels of a
-# CPU are faster on such widths, by more than the padding costs. A training step takes 9 % less time with multiples of 16
-# at SQuAD's widths, and with 4 instead of 16 at those of short sentences (experiments/LOG.md, "What each choice for
+# CPU are faster on such widths, by more than the padding costs. A training step takes 9 % less time with multiples of
+# 16 at SQuAD's widths, and with 4 instead of 16 at those of short sentences (experiments/LOG.md, "What each choice for
 # speed is worth" and "Padding of short texts").
 PAD_MULTIPLES = ((64, 4), (math.inf, 16))
 # Examples are sorted by length within pools of this many batches: small enough that batches stay random, large enough

@@ -44,6 +44,24 @@ def spread(values: list[float]) -> dict:
     return {"mean": statistics.fmean(values), "sd": sd, "n": len(values)}
 
 
+def over_seeds(results: list[dict], specs: list[dict]) -> list[dict]:
+    """What `eval.py score` found, averaged over runs that share all but seed and fold: for each such set of two or more
+    {"runs": their names, metric: {"mean", "sd", "n"}, ...}. specs: that of each result's run."""
+    groups: dict[str, list[dict]] = {}
+    for result, spec in zip(results, specs, strict=True):
+        groups.setdefault(repr(settings_of(spec)), []).append(result)
+    repeated = [members for members in groups.values() if len(members) > 1]
+    return [
+        {"runs": [m["run"] for m in members]}
+        | {
+            key: spread([m[key] for m in members])
+            for key in members[0]
+            if all(isinstance(m.get(key), float) for m in members)
+        }
+        for members in repeated
+    ]
+
+
 # ---- groups of repetitions -------------------------------------------------------------------------------------------
 
 

@@ -1,7 +1,10 @@
 """What `eval.py score` and `eval.py ask` print. Whatever comes from a file goes through `one_line`."""
 
-from experiments.render import table
-from experiments.report import number
+import textwrap
+from pathlib import Path
+
+from experiments.render import WIDTH, table
+from experiments.report import mean_sd, number
 from inputs import one_line
 
 # ---- eval.py score: answers to questions -----------------------------------------------------------------------------
@@ -30,11 +33,22 @@ def score_table(results: list[dict], names: dict[str, str]) -> list[str]:
     return table(rows, ["", *(names[key] for key in columns)])
 
 
+def seed_lines(groups: list[dict], names: dict[str, str]) -> list[str]:
+    """Mean and standard deviation over repeated runs. groups: see comparison.over_seeds; names: as for score_table."""
+    lines = []
+    for found in groups:
+        shown = ", ".join(f"{names[key]} {mean_sd(found[key], key)}" for key in names if key in found)
+        runs = one_line(", ".join(Path(run).name for run in found["runs"]))
+        text = f"{len(found['runs'])} runs ({runs}): {shown}"
+        lines += ["", *textwrap.wrap(text, WIDTH, subsequent_indent="  ", break_on_hyphens=False)]
+    return lines
+
+
 def print_scores(data: dict) -> None:
     """What `eval.py score` found of span QA, a row per run, then where each fails. See answering.score_run."""
     misplaced = f", {data['misplaced']} answers not where they say" if data["misplaced"] else ""
     print(f"{one_line(data['data'])}: {data['questions']:,} questions{misplaced}\n")
-    print("\n".join(score_table(data["runs"], SCORES)))
+    print("\n".join(score_table(data["runs"], SCORES) + seed_lines(data["over_seeds"], SCORES)))
     for result in data["runs"]:
         print(f"\n{one_line(result['run'])}")
         if result["threshold"] is not None:
@@ -99,7 +113,7 @@ FEW_LABELS = 10  # as many as a confusion matrix has room for
 def print_label_scores(data: dict) -> None:
     """What `eval.py score` found on labelled texts, a row per run, then where each fails. See labelling.score_rows."""
     print(f"{one_line(data['data'])}: {data['texts']:,} texts\n")
-    print("\n".join(score_table(data["runs"], LABEL_SCORES)))
+    print("\n".join(score_table(data["runs"], LABEL_SCORES) + seed_lines(data["over_seeds"], LABEL_SCORES)))
     for result in data["runs"]:
         print(f"\n{one_line(result['run'])}")
         labels = result.get("labels", {})

@@ -140,6 +140,21 @@ def test_a_regression_is_judged_in_the_unit_of_its_targets(texts, tmp_path, caps
 DATA = {"train": ["train.jsonl"], "dev": ["dev.jsonl"], "max_length": 64, "batch_size": 8}
 
 
+def test_scores_of_runs_that_differ_in_their_seed_are_averaged(texts, tmp_path, capsys):
+    path = texts()
+    for seed in (0, 1):
+        train(path, tmp_path, "--set", f"seed={seed}", f"name=s{seed}")
+    train(path, tmp_path, "--set", "optim.lr=5e-4", "name=faster")
+    runs = [tmp_path / "runs" / name for name in ("s0", "s1", "faster")]
+    found = answer_of(capsys := flush(capsys), "score", *runs, "--data", tmp_path / "dev.jsonl")
+    (repeated,) = found["over_seeds"]
+    assert repeated["runs"] == [str(run) for run in runs[:2]]
+    losses = [run["loss"] for run in found["runs"][:2]]
+    assert repeated["loss"] == {"mean": np.mean(losses), "sd": pytest.approx(np.std(losses, ddof=1)), "n": 2}
+    assert eval_py.main(["score", *map(str, runs), "--data", str(tmp_path / "dev.jsonl")]) == 0
+    assert f"2 runs (s0, s1): loss {np.mean(losses):.3f} ± " in capsys.readouterr().out.replace("\n  ", " ")
+
+
 def test_pairs_are_asked_as_pairs(texts, tmp_path, capsys):
     for split in ("train", "dev"):
         rows = [{"text": f"a {i}", "b": f"b {i % 3}", "label": i % 2} for i in range(16)]
