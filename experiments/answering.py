@@ -10,8 +10,9 @@ import numpy as np
 
 from data.decoding import Answers, decode
 from data.scoring import average, official, score_each
+from data.splits import mark
 from data.squad import Question, Windows, make_windows, token_span
-from experiments.span_qa import metrics, window_logits
+from experiments.span_qa import as_row, metrics, window_logits
 from experiments.trained import Trained
 from inputs import InputError
 
@@ -183,6 +184,7 @@ def score_run(trained: Trained, questions: Sequence[Question], errors: int = 0) 
     result = {
         "run": str(trained.folder),
         "threshold": answered.threshold,
+        "trained_on": None if trained.known is None else sum(mark(as_row(q)) in trained.known for q in questions),
         "questions_cut": answered.windows.counts["questions_cut"],
         **metrics(list(questions), answered.answers, answered.threshold),
         **positions(answered),

@@ -18,6 +18,7 @@ from model.checkpoint import sha256_of, surviving, training_tensors, write_json,
 
 CHECKPOINT_FORMAT = 4  # raised whenever a checkpoint of before could not be continued to the same numbers
 STATE, TRAINING = "checkpoint.json", "training.safetensors"
+TRAIN_TEXTS = "train_texts.safetensors"  # in the run folder itself
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ runs/<name>/  spec.json      the resolved experiment
               metrics.jsonl  the diary, see experiments/runlog.py
               last/          checkpoint to resume from: what was trained, optimizer, random generators, progress
               best/          what was trained, as it was at the best evaluation
+              train_texts.safetensors   by which `eval.py score` knows texts that were trained on (data.splits.mark)
 runs/.<name>.lock            while a process works on the run
 """
 
@@ -19,6 +20,7 @@ from experiments.assemble import load_trained, unused_tensors
 from experiments.checkpoints import (
     CHECKPOINT_FORMAT,
     STATE,
+    TRAIN_TEXTS,
     TRAINING,
     best_is_saved,
     differences,
@@ -31,7 +33,15 @@ from experiments.checkpoints import (
 from experiments.comparison import SCORES
 from experiments.run import Run
 from inputs import InputError
-from model.checkpoint import read_tensors, recover, restore_training, surviving, write_json, write_whole
+from model.checkpoint import (
+    read_tensors,
+    recover,
+    restore_training,
+    surviving,
+    write_json,
+    write_tensors,
+    write_whole,
+)
 
 # ---- one process at a time -------------------------------------------------------------------------------------------
 
@@ -101,6 +111,7 @@ def _begin(run: Run) -> None:
 
     def fill(folder: Path) -> None:
         write_json(folder / "spec.json", asdict(run.spec))
+        write_tensors(folder / TRAIN_TEXTS, run.task.train_marks)
         run.log = runlog.RunLog(folder)
         _record_run(run)
         save(run, folder / "last", training=True)
@@ -167,6 +178,7 @@ def _continue(run: Run, anyway: bool) -> str:
         run.record("event", event="resumed anyway", message="; ".join(changed))
         _record_run(run)
         write_json(run.folder / "spec.json", asdict(run.spec))
+        write_tensors(run.folder / TRAIN_TEXTS, run.task.train_marks)
     if not best_is_there:
         save_best(run)
     return f"resumed {message}"

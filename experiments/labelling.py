@@ -8,6 +8,7 @@ import numpy as np
 
 from data.classification import targets, tokenize
 from data.metrics import confusion, multi_label, per_class
+from data.splits import mark
 from data.tables import Row
 from experiments.text_task import in_unit, labelling_of, metrics, predict, probabilities
 from experiments.trained import Trained
@@ -62,6 +63,7 @@ def score_rows(trained: Trained, rows: Sequence[Row], errors: int = 0) -> tuple[
     result = {
         "run": str(trained.folder),
         "task": kind,
+        "trained_on": None if trained.known is None else sum(mark(row) in trained.known for row in rows),
         "loss": float(losses.mean()),
         **metrics(kind, outputs, logits, target),
     }

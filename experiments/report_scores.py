@@ -51,6 +51,7 @@ def print_scores(data: dict) -> None:
     print("\n".join(score_table(data["runs"], SCORES) + seed_lines(data["over_seeds"], SCORES)))
     for result in data["runs"]:
         print(f"\n{one_line(result['run'])}")
+        print_trained_on(result)
         if result["threshold"] is not None:
             best = ", ".join(f"{result[f'best_{key}_thresh']:.3f} for {key}" for key in ("exact", "f1"))
             print(f"  threshold     {result['threshold']:.3f} of the null odds was used; best here: {best}")
@@ -72,6 +73,13 @@ def print_scores(data: dict) -> None:
             print_miss(miss)
         if "written" in result:
             print(f"  written       {one_line(result['written'])}: predictions.json, nbest.json, null_odds.json")
+
+
+def print_trained_on(result: dict) -> None:
+    """A warning where a run is scored on what it was trained on."""
+    if result.get("trained_on"):
+        count = result["trained_on"]
+        print(f"  trained on    {count:,} of these, as they are or but for case, accents, punctuation and spaces")
 
 
 def short(name: str) -> str:
@@ -116,6 +124,7 @@ def print_label_scores(data: dict) -> None:
     print("\n".join(score_table(data["runs"], LABEL_SCORES) + seed_lines(data["over_seeds"], LABEL_SCORES)))
     for result in data["runs"]:
         print(f"\n{one_line(result['run'])}")
+        print_trained_on(result)
         labels = result.get("labels", {})
         weakest = sorted(labels, key=lambda label: labels[label]["f1"])
         shown = list(labels) if len(labels) <= FEW_LABELS else weakest[:FEW_LABELS]

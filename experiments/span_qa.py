@@ -13,7 +13,9 @@ from data.classification import Outputs
 from data.decoding import Answers, decode, max_context
 from data.scoring import apply_threshold, average, score_each, thresholds
 from data.sources import question_set, sample
+from data.splits import mark
 from data.squad import Question, Windows, collate, make_windows
+from data.tables import Row
 from experiments.evaluation import Evaluated
 from experiments.machine import Precision, to_device
 from experiments.spec import EvalSpec, TaskSpec
@@ -21,6 +23,11 @@ from inputs import InputError
 from model.heads import TaskModel
 
 EVAL_BATCH_TOKENS = 4096  # on 2 cores a little faster than 2,048 or 8,192
+
+
+def as_row(question: Question) -> Row:
+    """A question and its context as a pair of texts."""
+    return Row(question.question, question.context, None, question.id)
 
 
 class SpanQA:
@@ -41,6 +48,7 @@ class SpanQA:
             judged["train"] = sample(train.questions, evaluation.train_sample)
         windows = {split: make_windows(questions, tokenizer, **window) for split, questions in judged.items()}
         self._judged = {split: (judged[split], w, max_context(w)) for split, w in windows.items()}
+        self.train_marks = {name: torch.tensor(sorted({mark(as_row(q)) for q in train.questions}))}
         self.fingerprints = {"train": train.fingerprint, "dev": dev.fingerprint}
         self.outputs = {name: Outputs()}  # a start and an end, nothing to remember
         self.splits = {

@@ -6,6 +6,7 @@ A task (SpanQA, TextTask, or several as MultiTask) has
     evaluate(model, ...) metrics on the development set
     outputs              what the outputs of its head mean, kept with every checkpoint
     splits, fingerprints, remarks, example_ids(rows)   for the log and the person
+    train_marks          by which the training texts are known again, see data.splits.mark
 """
 
 from collections.abc import Mapping
@@ -72,6 +73,7 @@ class MultiTask:
         self.outputs = {name: outputs for task in tasks.values() for name, outputs in task.outputs.items()}
         self.splits = {f"{name} {split}": c for name, task in tasks.items() for split, c in task.splits.items()}
         self.fingerprints = {f"{name} {split}": f for name, t in tasks.items() for split, f in t.fingerprints.items()}
+        self.train_marks = {name: marks for task in tasks.values() for name, marks in task.train_marks.items()}
         self.remarks = [remark for task in tasks.values() for remark in task.remarks]
 
     def _own(self, rows: np.ndarray) -> tuple[str, np.ndarray]:

@@ -34,7 +34,7 @@ from data.metrics import (
     top_k_accuracy,
 )
 from data.sources import Split, row_sets, sample
-from data.splits import duplicates
+from data.splits import duplicates, mark
 from data.tables import Columns
 from experiments.evaluation import Evaluated
 from experiments.machine import Precision, to_device
@@ -66,6 +66,7 @@ class TextTask:
         regression = spec.task == "regression"
         self._outputs = learn_scale(train) if regression else learn_labels(spec.task, everything, labelling)
         self.outputs = {name: self._outputs}
+        self.train_marks = {name: torch.tensor(sorted({mark(row) for row in train}))}
         self.train = tokenize(train, tokenizer, data.max_length)
         self.target = targets(spec.task, train, self._outputs, labelling)
         judged = {"dev": dev} | ({"train": sample(train, evaluation.train_sample)} if evaluation.train_sample else {})

@@ -8,14 +8,14 @@ from tokenizers import Tokenizer
 
 from data.classification import Outputs
 from experiments.assemble import build_model, load_base, load_trained
-from experiments.checkpoints import STATE, read_checkpoint
+from experiments.checkpoints import STATE, TRAIN_TEXTS, read_checkpoint
 from experiments.machine import Precision, choose_device, choose_precision
 from experiments.read import read_spec
 from experiments.schedule import trained_names
 from experiments.spec import Spec, TaskSpec
 from experiments.tasks import make_head, one_of
 from inputs import InputError, shown
-from model.checkpoint import surviving
+from model.checkpoint import read_tensors, surviving
 from model.heads import TaskModel
 
 
@@ -26,6 +26,7 @@ class Trained:
     task: TaskSpec  # what it does; of a run with several tasks, the chosen one
     outputs: Outputs  # what those of its head mean
     metrics: dict[str, float | None]  # of this task, at the evaluation that this model was the best at
+    known: frozenset[int] | None  # the marks of its training texts (data.splits.mark), None where none are kept
     model: TaskModel  # in evaluation mode
     tokenizer: Tokenizer
     device: torch.device
@@ -72,5 +73,7 @@ def load_run(folder: Path, device: str = "auto", task: str | None = None) -> Tra
     if spec.tasks:
         metrics = {key.removeprefix(f"{name}."): v for key, v in metrics.items() if key.startswith(f"{name}.")}
         model = one_of(model, name)
+    marks = read_tensors(folder / TRAIN_TEXTS) if (folder / TRAIN_TEXTS).is_file() else {}
+    known = frozenset(marks[name].tolist()) if name in marks else None
     precision, kind = choose_precision(spec.amp, place), spec.task_specs()[name]
-    return Trained(folder, spec, kind, outputs[name], metrics, model, base.tokenizer, place, precision)
+    return Trained(folder, spec, kind, outputs[name], metrics, known, model, base.tokenizer, place, precision)

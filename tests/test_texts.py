@@ -140,6 +140,19 @@ def test_a_regression_is_judged_in_the_unit_of_its_targets(texts, tmp_path, caps
 DATA = {"train": ["train.jsonl"], "dev": ["dev.jsonl"], "max_length": 64, "batch_size": 8}
 
 
+def test_scoring_says_how_many_of_the_texts_were_trained_on(texts, tmp_path, capsys):
+    train(texts(), tmp_path)
+    run, mine = tmp_path / "runs" / "tiny", tmp_path / "mine.jsonl"
+    first = json.loads((tmp_path / "train.jsonl").read_text().splitlines()[0])
+    lines = [first, first | {"text": first["text"].upper() + "!"}, first | {"text": "another"}]
+    mine.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "train.jsonl").unlink()  # the run folder alone knows
+    capsys.readouterr()
+    assert answer_of(capsys, "score", run, "--data", mine)["runs"][0]["trained_on"] == 2
+    assert eval_py.main(["score", str(run), "--data", str(mine)]) == 0
+    assert "trained on    2 of these" in capsys.readouterr().out
+
+
 def test_scores_of_runs_that_differ_in_their_seed_are_averaged(texts, tmp_path, capsys):
     path = texts()
     for seed in (0, 1):
