@@ -22,6 +22,7 @@ from experiments.report import run_report
 from experiments.report_scores import print_answers, print_label_answers, print_label_scores, print_scores
 from experiments.report_several import comparison_report
 from experiments.runlog import json_safe
+from experiments.schema import SCHEMA
 from inputs import ArgumentParser, InputError, decode_text, read_bytes, read_json, refuse, shown, tolerate_any_text
 
 # Commands that need a model import what builds on torch when they are called: the others should not wait for it.
@@ -41,7 +42,7 @@ def command_summary(arguments: argparse.Namespace) -> None:
         found = summaries[0] if alone else compare(summaries)
         blocks = run_report(found) if alone else comparison_report(found)
         if arguments.json:
-            print(json.dumps(json_safe(found), indent=2))
+            print(json.dumps(json_safe({"schema": SCHEMA, **found}), indent=2))
         elif arguments.markdown:
             print(as_markdown(blocks))
         else:
