@@ -11,6 +11,7 @@ import pytest
 import eval as eval_py
 from experiments.reading import read_summary
 from experiments.report import amount, duration
+from experiments.schema import SCHEMA
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = {"name": "made", "seed": 3, "model": {"task": "span_qa"}, "eval": {"metric": "f1"}}
@@ -152,7 +153,7 @@ def test_a_reader_that_stops_early_is_no_error(tmp_path):
 def test_json_is_the_same_figures(tmp_path, capsys):
     folder = write(tmp_path / "r", records())
     eval_py.main(["summary", str(folder), "--json"])
-    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(read_summary(folder)))
+    assert json.loads(capsys.readouterr().out) == {"schema": SCHEMA} | json.loads(json.dumps(read_summary(folder)))
 
 
 def test_an_unfinished_run_without_evaluations_is_summarised(tmp_path, capsys):
