@@ -7,11 +7,11 @@ def suggest(s: dict) -> list[str]:
     """What to try next, the most pressing first. s: the summary (`analysis.summarise`) as far as it is made."""
     rules = (
         nonfinite,
-        clipping,
         best_first,
         wasted,
         unfinished_learning,
         overfit,
+        clipping,
         spiky,
         noisy,
         padded,
@@ -24,14 +24,6 @@ def nonfinite(s: dict) -> str | None:
     stable = s["stability"]
     if stable and stable["nonfinite"]:
         return f"{stable['nonfinite']} steps had no finite loss or gradient: lower optim.lr, or raise warmup_ratio"
-    return None
-
-
-def clipping(s: dict) -> str | None:
-    share = s["stability"] and s["stability"]["clipped"]
-    if share and share > 0.5 and s["spec"].get("optim", {}).get("clip"):
-        clip = s["spec"]["optim"]["clip"]
-        return f"clipping bit in {share:.0%} of the steps: lower optim.lr, or raise optim.clip ({clip:g})"
     return None
 
 
@@ -69,6 +61,21 @@ def overfit(s: dict) -> str | None:
             "weight decay or data.mask_tokens, or fewer epochs"
         )
     return None
+
+
+def clipping(s: dict) -> str | None:
+    """Where it bites now and then, single steps are too wild. Where it always bites, it only gives all steps the same
+    length, and Adam divides by that again: nothing is wrong with the rate, but the limit keeps no outlier in check."""
+    share, clip = s["stability"] and s["stability"]["clipped"], s["spec"].get("optim", {}).get("clip")
+    if not share or share <= 0.5 or not clip:
+        return None
+    if share > 0.95 and s["stability"]["gradient"]:
+        median = s["stability"]["gradient"]["p50"]
+        return (
+            f"clipping bit in {share:.0%} of the steps, the median norm being {median:.1f}: raise optim.clip ({clip:g}) "
+            "above that, for it to hold outliers back"
+        )
+    return f"clipping bit in {share:.0%} of the steps: lower optim.lr, or raise optim.clip ({clip:g})"
 
 
 def spiky(s: dict) -> str | None:

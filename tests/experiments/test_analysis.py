@@ -220,8 +220,18 @@ def test_every_suggestion_has_its_number_and_there_are_five_at_most(tmp_path):
             record |= {"clipped": 0.9, "padding": 0.5, "grad_norm": 1.0, "grad_norm_max": 1.0}
     found.append({"kind": "event", "step": 4, "epoch": 4.0, "seconds": 20.0, "event": "nonfinite"})
     given = summary(tmp_path, found, optim={"clip": 1.0})["suggestions"]
-    assert [text.split()[0] for text in given] == ["1", "clipping", "the", "the", "f1"]  # and not the sixth, padding
+    assert [text.split()[0] for text in given] == ["1", "the", "the", "clipping", "f1"]  # and not the sixth, padding
     assert all(any(c.isdigit() for c in text) for text in given)
+
+
+def test_a_limit_that_always_bites_is_no_reason_for_a_lower_rate(tmp_path):
+    """Adam divides by the gradient's size anyway; only a limit that bites now and then says that steps are wild."""
+    advice = {}
+    for share in (0.4, 0.7, 1.0):
+        found = [records()[0], *training([1.0, 0.9], clipped=share, grad_norm=3.4, grad_norm_max=9.0)]
+        advice[share] = summary(tmp_path, found, optim={"clip": 1.0})["suggestions"]
+    assert advice[0.4] == [] and "lower optim.lr" in advice[0.7][0]
+    assert "median norm being 3.4: raise optim.clip (1) above that" in advice[1.0][0]
 
 
 def test_a_good_run_needs_no_advice(tmp_path):
