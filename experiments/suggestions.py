@@ -72,8 +72,8 @@ def clipping(s: dict) -> str | None:
     if share > 0.95 and s["stability"]["gradient"]:
         median = s["stability"]["gradient"]["p50"]
         return (
-            f"clipping bit in {share:.0%} of the steps, the median norm being {median:.1f}: raise optim.clip ({clip:g}) "
-            "above that, for it to hold outliers back"
+            f"clipping bit in {share:.0%} of the steps, the median norm being {median:.1f}: raise optim.clip "
+            f"({clip:g}) above that, for it to hold outliers back"
         )
     return f"clipping bit in {share:.0%} of the steps: lower optim.lr, or raise optim.clip ({clip:g})"
 
