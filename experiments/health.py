@@ -7,6 +7,7 @@ import numpy as np
 
 from experiments.diary import Diary
 from experiments.significance import wilson
+from experiments.spec import direction
 
 # ---- generalisation --------------------------------------------------------------------------------------------------
 
@@ -25,8 +26,11 @@ def generalisation(table: list[dict], spec: dict) -> dict | None:
     The training loss is that of a sample of the training set in evaluation mode where the run has evaluated one
     (eval.train_sample; `footing` "same"), else that of training (`footing` "training mode").
 
-    gap: dev loss less training loss at each evaluation. remarks: why a dev loss can be below the training loss.
+    gap: dev loss less training loss, at the first and the last evaluation. metric_gap: by how much eval.metric is
+    better on the sample of the training set than on the development set; null without a sample. remarks: why a
+    development set can come out better than training.
     """
+    metric = spec["eval"]["metric"]
     rows, train_loss = [], None
     same = all(row["on_train"] for row in table)
     for row in table:
@@ -46,6 +50,11 @@ def generalisation(table: list[dict], spec: dict) -> dict | None:
     elif rows[-2]["loss"] - last["loss"] > FALL * rows[-2]["loss"]:
         verdict = "underfitting"
     gaps = [row["loss"] - row["train_loss"] for row in rows]
+    ahead = [
+        direction(metric) * (row["on_train"][metric] - row[metric])
+        for row in table
+        if same and row.get(metric) is not None and row["on_train"].get(metric) is not None
+    ]
     return {
         "verdict": verdict,
         "since": lowest["step"] if verdict == "overfitting" else None,
@@ -53,15 +62,17 @@ def generalisation(table: list[dict], spec: dict) -> dict | None:
         "last_fall": rows[-2]["loss"] - last["loss"] if len(rows) > 1 else None,
         "footing": "same" if same else "training mode",
         "gap": {"first": gaps[0], "last": gaps[-1]},
-        "remarks": dev_below_train(spec, same) if gaps[-1] < 0 else [],
+        "metric_gap": {"first": ahead[0], "last": ahead[-1]} if ahead else None,
+        "remarks": dev_below_train(spec, same) if gaps[-1] < 0 or (ahead and ahead[-1] < 0) else [],
     }
 
 
 def dev_below_train(spec: dict, same: bool) -> list[str]:
-    """Why a development loss may be below the training loss, other than that the development set is easier."""
-    reasons = []
-    if not same:
-        reasons.append("training loss is measured with dropout on, and while the weights still move")
+    """Why the development set may come out better than training."""
+    if same:
+        sample = spec["eval"].get("train_sample")
+        return [f"both are evaluated alike: an easier development set, or chance (the training sample has {sample})"]
+    reasons = ["training loss is measured with dropout on, and while the weights still move"]
     losses = [task["loss"] for task in spec.get("tasks", {}).values()] or [spec.get("loss", {})]
     if any(loss.get("label_smoothing") for loss in losses):
         reasons.append("training loss includes label smoothing")

@@ -105,7 +105,7 @@ def run_report(s: dict) -> list[Block]:
 def evaluation_block(s: dict) -> Block:
     if not s["evaluations"]:
         return Block("Evaluations", lines=[("", "no evaluation yet")])
-    metrics = shown_metrics(s["evaluations"][0])
+    metrics, metric = shown_metrics(s["evaluations"][0]), s["metric"]
     rows = [
         {
             "": "best" if row["best"] else "",
@@ -115,6 +115,7 @@ def evaluation_block(s: dict) -> Block:
             "training": duration(row["train_seconds"]),
             "train loss": number(row["train_loss"], "loss"),
             **{COLUMN.get(key, key): number(row.get(key), key) for key in metrics},
+            **({f"{metric} on train": number(row["on_train"].get(metric), metric)} if row["on_train"] else {}),
         }
         for row in s["evaluations"]
     ]
@@ -175,6 +176,7 @@ def phase_block(s: dict) -> Block:
                 "trains": f"{amount(row['parameters'])} of {amount(s['parameters'])} ({row['share']:.2%})",
                 "train loss": number(row["train_loss"], "loss"),
                 "fell by": number(row["improvement"], "loss"),
+                "dev loss": number((row["evaluation"] or {}).get("loss"), "loss"),
                 f"{s['metric']}": number((row["evaluation"] or {}).get(s["metric"]), s["metric"]),
                 "change": number(change, s["metric"], "+"),
                 "training": duration(row["seconds"]),
@@ -194,6 +196,10 @@ def health_block(s: dict) -> Block:
         footing = "evaluated alike" if found["footing"] == "same" else "in training mode"
         gaps = f"dev loss - training loss ({footing}): {gap['first']:+.3f} first, {gap['last']:+.3f} last"
         lines.append(("gap", gaps))
+        if found["metric_gap"]:
+            metric, ahead = s["metric"], found["metric_gap"]
+            first, last = (number(ahead[key], metric, "+") for key in ("first", "last"))
+            lines.append(("", f"{metric}, a sample of training better than dev by: {first} first, {last} last"))
         if change["loss"]:
             text = f"dev loss {change['loss']:+.3f}, training loss {change['train_loss']:+.3f}"
             lines.append(("since lowest", text))

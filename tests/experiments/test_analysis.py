@@ -186,7 +186,19 @@ def test_on_the_same_footing_where_the_run_evaluated_training_texts(tmp_path):
     found = summary(tmp_path, course((1.0, 0.9), (0.5, 0.6), on_train=True))
     assert found["generalisation"]["footing"] == "same"
     assert found["generalisation"]["gap"] == pytest.approx({"first": 0.4, "last": 0.35})
+    assert found["generalisation"]["metric_gap"] == {"first": 1.0, "last": 1.0}
     assert len(found["evaluations"]) == 2 and found["evaluations"][0]["on_train"]["f1"] == 2.0
+
+
+def test_a_dev_metric_above_that_of_the_training_sample_is_chance_or_an_easier_set(tmp_path):
+    found = course((1.0, 0.9), (0.5, 0.6), on_train=True)
+    for record in found:
+        if record.get("split") == "train":
+            record["metrics"]["f1"] = 0.5
+    found = summary(tmp_path, found, eval={"metric": "f1", "train_sample": 500})["generalisation"]
+    assert found["metric_gap"]["last"] == -0.5 and found["verdict"] != "overfitting"
+    (remark,) = found["remarks"]
+    assert "evaluated alike" in remark and "500" in remark
 
 
 def test_a_dev_loss_below_training_is_named_for_what_it_is(tmp_path):

@@ -9,6 +9,7 @@ import pytest
 from experiments.parse import build, override, reference
 from experiments.read import read_spec
 from experiments.spec import Spec
+from experiments.sweep import expand
 from inputs import InputError
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -27,7 +28,8 @@ def write(tmp_path, raw) -> Path:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "exp").glob("*.json")), ids=lambda path: path.stem)
 def test_every_experiment_of_the_project_is_valid(path):
-    assert read_spec(path).name == path.stem
+    spec = read_spec(path, sweeping=True)
+    assert spec.name == path.stem and (not spec.sweep or len(expand(path, [])) > 1)
 
 
 def test_exp_is_a_link_to_experiments():
