@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.classification import targets, tokenize
+from data.classification import number_of, targets, tokenize
 from data.metrics import confusion, multi_label, per_class
 from data.splits import mark
 from data.tables import Row
@@ -27,8 +27,8 @@ def predict_rows(trained: Trained, rows: Sequence[Row], target: np.ndarray | Non
 
 
 def answers_of(trained: Trained, logits: np.ndarray) -> list[dict]:
-    """What the model says of each text: {"label", "probability", "probabilities"}, {"labels", "probabilities"} or
-    {"value"}. Probabilities are listed from the highest on."""
+    """What the model says of each text: {"label", "probability", "probabilities"}, {"labels", "probabilities",
+    "thresholds"} or {"value"}. Probabilities are listed from the highest on."""
     outputs, kind = trained.outputs, trained.task.task
     if kind == "regression":
         return [{"value": float(value)} for value in in_unit(outputs, logits[:, 0].astype(float))]
@@ -40,7 +40,13 @@ def answers_of(trained: Trained, logits: np.ndarray) -> list[dict]:
             found.append({"label": best, "probability": ranked[best], "probabilities": ranked})
         else:
             chosen = [outputs.labels[k] for k in np.flatnonzero(p >= thresholds)]
-            found.append({"labels": chosen, "probabilities": ranked})
+            found.append(
+                {
+                    "labels": chosen,
+                    "probabilities": ranked,
+                    "thresholds": dict(zip(outputs.labels, thresholds.tolist(), strict=True)),
+                }
+            )
     return found
 
 
@@ -80,23 +86,24 @@ def score_rows(trained: Trained, rows: Sequence[Row], errors: int = 0) -> tuple[
         tables = [confusion(target[:, k].astype(int), chosen[:, k].astype(int), 2) for k in range(len(outputs.labels))]
         each = [by_label(("no", "yes"), per_class(table))["yes"] for table in tables]
         result["labels"] = dict(zip(outputs.labels, each, strict=True))
-    gold = gold_of(trained, target)
+    gold = gold_of(trained, rows, target)
     predictions = [
         {"id": row.where, "gold": g, **answer, "loss": float(loss)}
         for row, g, answer, loss in zip(rows, gold, answers, losses, strict=True)
     ]
     for prediction in predictions:
         prediction.pop("probabilities", None)
+        prediction.pop("thresholds", None)
     worst = [i for i in np.argsort(-losses, kind="stable") if is_wrong(kind, predictions[i])]
     result["errors"] = [{"text": rows[i].text, "pair": rows[i].pair, **predictions[i]} for i in worst[:errors]]
     return result, predictions
 
 
-def gold_of(trained: Trained, target: np.ndarray) -> list:
+def gold_of(trained: Trained, rows: Sequence[Row], target: np.ndarray) -> list:
     """What the files say: a label, a list of labels, or a number."""
     labels = trained.outputs.labels
     if trained.task.task == "regression":
-        return [float(value) for value in in_unit(trained.outputs, target.astype(float))]
+        return [number_of(row) for row in rows]
     if trained.task.task == "classification":
         return [labels[k] for k in target]
     return [[labels[k] for k in np.flatnonzero(row)] for row in target]

@@ -201,4 +201,5 @@ def print_label_answers(results: list[dict], count: int = 5) -> None:
         print(one_line(result["text"]))
         print(f"  {label_text(result.get('label', result.get('labels', result.get('value'))))}")
         for label, p in list(result.get("probabilities", {}).items())[:count]:
-            print(f"    {p:6.1%}  {one_line(label)}")
+            needed = f"  (it takes {result['thresholds'][label]:.1%})" if "thresholds" in result else ""
+            print(f"    {p:6.1%}  {one_line(label)}{needed}")

@@ -13,6 +13,7 @@ from data.synthetic.reviews import rating_rows, sentiment_rows
 from experiments.read import read_spec
 from experiments.runlog import read_records
 from experiments.tasks import one_of
+from experiments.text_task import predict
 from tests.tiny import run_main, set_up, start_process, started, wait_for_step
 
 COLOURS = ("red", "green", "blue")
@@ -123,6 +124,9 @@ def test_several_labels_have_thresholds_of_their_own_that_scoring_uses(texts, tm
     found = answer_of(capsys, "score", tmp_path / "runs" / "tiny", "--data", tmp_path / "dev.jsonl")["runs"][0]
     assert found["macro_f1"] == pytest.approx(metrics["best_macro_f1"])
     assert set(found["labels"]) == set(COLOURS)
+    assert eval_py.main(["ask", str(tmp_path / "runs" / "tiny"), "--text", "number 1 is red"]) == 0
+    needed = found["thresholds"]["red"]
+    assert f"red  (it takes {needed:.1%})" in capsys.readouterr().out
 
 
 def test_a_regression_is_judged_in_the_unit_of_its_targets(texts, tmp_path, capsys):
@@ -133,7 +137,9 @@ def test_a_regression_is_judged_in_the_unit_of_its_targets(texts, tmp_path, caps
     found = answer_of(capsys, "score", run, "--data", tmp_path / "dev.jsonl", "--errors", "3")["runs"][0]
     assert found["rmse"] == pytest.approx(metrics["rmse"], rel=1e-5)
     assert found["loss"] == pytest.approx(found["mse"] / np.var(np.arange(60) / 7), rel=1e-4)
-    values = [json.loads(line)["value"] for line in (run / "predictions" / "dev.jsonl" / "predictions.jsonl").open()]
+    lines = [json.loads(line) for line in (run / "predictions" / "dev.jsonl" / "predictions.jsonl").open()]
+    values = [line["value"] for line in lines]
+    assert [line["gold"] for line in lines] == [i / 7 for i in range(20)]
     assert np.mean((np.array(values) - np.arange(20) / 7) ** 2) == pytest.approx(found["mse"], rel=1e-5)
 
 
@@ -218,6 +224,31 @@ def test_masking_shows_other_tokens_as_mask_each_time_and_spares_special_ones(te
     assert (first == again).all() and not (first == second).all()
 
 
+def test_each_step_of_training_masks_anew_and_a_resumed_one_masks_alike(texts, tmp_path):
+    run, seen = set_up(texts(data={**DATA, "mask_tokens": 0.5}), tmp_path), []
+    run.model.register_forward_pre_hook(lambda model, inputs: seen.append(inputs[0]["tokens"].clone()))
+    for run.progress.position in (0, 1, 0):
+        train_module.backward(run, [np.arange(8)])
+    assert (seen[0] == seen[2]).all() and not (seen[0] == seen[1]).all()
+
+
+def test_label_smoothing_is_for_training_only(texts, tmp_path):
+    plain, smoothed = (
+        set_up(texts(loss={"label_smoothing": s}), tmp_path, "model.dropout=0", "amp=off") for s in (0.0, 0.3)
+    )
+    batch = plain.task.batch(np.arange(8), np.random.default_rng(0))
+    with torch.no_grad():
+        logits = plain.model(batch)
+        p = logits.log_softmax(1)
+        by_hand = -0.7 * p[torch.arange(8), batch["target"]] - 0.3 * p.mean(1)
+    torch.testing.assert_close(smoothed.task.losses(smoothed.model.head, logits, batch), by_hand)
+    model, place = smoothed.model, (smoothed.device, smoothed.precision)
+    dev, target = smoothed.task._judged["dev"]
+    logits = torch.from_numpy(predict(model, dev, *place)[0])
+    expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(target))
+    assert smoothed.task.evaluate(model, *place).metrics["loss"] == pytest.approx(expected.item(), abs=1e-6)
+
+
 def test_l1_draws_what_it_names_towards_zero_and_nothing_else(texts, tmp_path):
     runs = []
     for l1 in (0.0, 0.05):
@@ -269,6 +300,21 @@ def test_a_sweep_trains_every_combination_and_every_fold_and_goes_on_where_it_st
     assert found["differing"] == ["optim.lr"] and [len(row["runs"]) for row in found["rows"]] == [2, 2]
     assert eval_py.main(["summary", *map(str, runs)]) == 0
     assert "optim.lr" in capfd.readouterr().out
+
+
+def test_a_sweep_goes_on_after_a_run_that_diverged_and_says_so_at_the_end(texts, tmp_path, capfd):
+    """Plain gradient descent at a rate of 1,000 multiplies the error at every step."""
+    path = texts(
+        task="regression",
+        data={**DATA, "label": "n"},
+        optim={"name": "sgd", "clip": None, "nonfinite_limit": 1},
+        sweep={"optim.lr": [1000.0, 1e-3]},
+    )
+    assert run_main(path, tmp_path, "--data-root", str(tmp_path), "--sweep") == 1
+    out, err = capfd.readouterr()
+    assert "1 of 2 runs done" in out and "tiny_lr-1000.0 could not go on" in err
+    ends = [read_records(tmp_path / "runs" / f"tiny_lr-{lr}")[0][-1]["reason"] for lr in ("1000.0", "0.001")]
+    assert ends == ["diverged", "finished"]
 
 
 def test_a_sweep_that_is_terminated_lets_its_run_save(texts, tmp_path):
