@@ -80,6 +80,7 @@ def group(members: list[dict], settings: dict) -> dict:
         "metrics": {name: spread([m["best"][name] for m in members]) for name in names},
         "final_minus_best": spread([m["final_minus_best"][metric] or 0.0 for m in members]),
         "best_epoch": spread([m["best"]["epoch"] for m in members]),
+        "by_epoch": by_epoch(members, metric),
         "verdicts": dict.fromkeys(verdicts, 0) | {v: verdicts.count(v) for v in verdicts},
         "per_100_steps": spread([s["per_100_steps"] for s in stable]) if stable else None,
         "volatility": spread([s["volatility"] for s in stable]) if stable else None,
@@ -91,6 +92,23 @@ def group(members: list[dict], settings: dict) -> dict:
         "peak_memory_mb": max(m["peak_memory_mb"] or 0 for m in members),
         "best_bytes": max((m["best_bytes"] or 0 for m in members), default=0),
     }
+
+
+def by_epoch(members: list[dict], metric: str) -> list[dict]:
+    """The metric at the last evaluation of each epoch: mean, sd and n over the runs, as far as all of them went. fell:
+    how much worse the mean is than an epoch before, null where it is not. interval, to compare that with: half of the
+    95 % interval that the size of the development set leaves, null where it is not known."""
+    found: list[dict] = []
+    known = [m["coverage"] and m["coverage"]["intervals"].get(metric) for m in members]
+    half = statistics.fmean([(i["high"] - i["low"]) / 2 for i in known]) if all(known) else None
+    for rows in zip(*(m["epochs"] for m in members), strict=False):
+        values = [row["evaluation"] and row["evaluation"].get(metric) for row in rows]
+        if any(value is None for value in values):
+            break
+        now = spread(values)
+        change = direction(metric) * (now["mean"] - found[-1]["mean"]) if found else 0.0
+        found.append({**now, "fell": -change if change < 0 else None, "interval": half})
+    return found
 
 
 def compare(summaries: list[dict]) -> dict:

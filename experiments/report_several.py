@@ -6,7 +6,12 @@ from inputs import one_line
 
 def comparison_report(found: dict) -> list[Block]:
     """Several runs beside each other (`comparison.compare`) as blocks."""
-    blocks = [outcome_comparison(found), cost_comparison(found)]
+    blocks = [
+        outcome_comparison(found),
+        epoch_comparison(found),
+        stability_comparison(found),
+        cost_comparison(found),
+    ]
     if found["differences"]:
         lines = [("", difference_text(entry, found["metric"])) for entry in found["differences"]]
         blocks.append(Block("Against the first", lines=lines, note=DIFFERENCE_NOTE))
@@ -66,10 +71,32 @@ def outcome_comparison(found: dict) -> Block:
     return Block("By outcome", rows, note=note)
 
 
-def cost_comparison(found: dict) -> Block:
-    rows = []
+def epoch_comparison(found: dict) -> Block:
+    """The metric epoch by epoch, and where it fell."""
+    lines = []
     for place, row in enumerate(found["rows"]):
-        seconds = row["train_seconds"]["mean"]
+        if len(row["by_epoch"]) < 2:
+            continue
+        values = ", ".join(number(each["mean"], row["metric"]) for each in row["by_epoch"])
+        falls = [fall_text(i, each, row["metric"]) for i, each in enumerate(row["by_epoch"], 1) if each["fell"]]
+        lines.append(("", f"{row_name(row, place + 1)}: {row['metric']} {values}{''.join(falls) or '; never fell'}"))
+    return Block("Epoch by epoch", lines=lines)
+
+
+def fall_text(epoch: int, each: dict, metric: str) -> str:
+    """ "; fell by 0.4 in epoch 2 (within the 95 % interval of ± 1.8)" """
+    sure = ""
+    if each["interval"] is not None:
+        inside = "within" if each["fell"] < each["interval"] else "beyond"
+        sure = f" ({inside} the 95 % interval of ± {number(each['interval'], metric)})"
+    return f"; fell by {number(each['fell'], metric)} in epoch {epoch}{sure}"
+
+
+def stability_comparison(found: dict) -> Block:
+    """How steadily each row trained, the steadiest first."""
+    rows = []
+    known = [(place, row) for place, row in enumerate(found["rows"]) if row["per_100_steps"]]
+    for place, row in sorted(known, key=lambda pair: pair[1]["per_100_steps"]["mean"]):
         verdicts = ", ".join(
             f"{count} {name}" if len(row["verdicts"]) > 1 else name for name, count in row["verdicts"].items()
         )
@@ -78,16 +105,29 @@ def cost_comparison(found: dict) -> Block:
                 "run": row_name(row, place + 1),
                 "osc. per 100": cell(found, place, "per_100_steps", mean_sd(row["per_100_steps"], "")),
                 "volatility": cell(found, place, "volatility", mean_sd(row["volatility"], "loss")),
-                "spikes": "-" if row["spikes"] is None else str(row["spikes"]),
+                "spikes": str(row["spikes"]),
+                "not finite": str(row["nonfinite"]),
                 "verdict": verdicts or "-",
+            }
+        )
+    note = "ranked by oscillations in 100 steps; the number in front of a run is its place by outcome"
+    return Block("By stability", rows, note=note) if rows else Block("By stability")
+
+
+def cost_comparison(found: dict) -> Block:
+    rows = []
+    for place, row in enumerate(found["rows"]):
+        rows.append(
+            {
+                "run": row_name(row, place + 1),
                 "trains": amount(row["trainable"] or 0),
-                "training": cell(found, place, "train_seconds", duration(seconds)),
+                "training": cell(found, place, "train_seconds", duration(row["train_seconds"]["mean"])),
                 "tokens/s": f"{row['tokens_per_second']['mean']:,.0f}",
                 "memory": cell(found, place, "peak_memory_mb", f"{row['peak_memory_mb']:,} MiB"),
                 "checkpoint": f"{row['best_bytes'] / 1e6:.1f} MB" if row["best_bytes"] else "-",
             }
         )
-    return Block("Stability and cost", rows)
+    return Block("Cost", rows)
 
 
 def difference_text(entry: dict, metric: str) -> str:

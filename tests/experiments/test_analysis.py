@@ -11,6 +11,8 @@ from experiments.analysis import between, mean_loss, summarise, throughput
 from experiments.comparison import compare, flat
 from experiments.diary import Diary, read_diary
 from experiments.health import oscillations, rolling, spikes
+from experiments.render import as_text
+from experiments.report_several import comparison_report
 from tests.test_eval import SPEC, records, write
 
 
@@ -277,6 +279,35 @@ def test_runs_that_share_all_but_the_seed_are_one_row(tmp_path):
     )  # scipy: ttest_ind, equal_var=False and difference["distinguishable"] is False
     assert found["effects"] == [{"setting": "optim.lr", "from": "1", "to": "2", "change": 11.0}]
     assert found["leaders"]["f1"] == 0
+
+
+def test_an_epoch_that_made_things_worse_is_found(tmp_path):
+    found = records()
+    for record in found:
+        if record["kind"] == "eval":
+            record["intervals"] = {"f1": [record["metrics"]["f1"] - 4, record["metrics"]["f1"] + 4]}
+    found[-2]["metrics"]["f1"] = 15.0
+    runs = [summary(tmp_path, found, name="worse"), of(tmp_path, "better", 40.0, optim={"lr": 1})]
+    worse, better = sorted(compare(runs)["rows"], key=lambda row: row["runs"], reverse=True)
+    assert [e["mean"] for e in worse["by_epoch"]] == [20.0, 15.0]
+    assert [e["mean"] for e in better["by_epoch"]] == [
+        20,
+        35,
+    ]
+    assert [(e["fell"], e["interval"]) for e in worse["by_epoch"]] == [(None, 4.0), (5.0, 4.0)]
+    page = as_text(comparison_report(compare(runs)))
+    assert "worse: f1 20.0, 15.0; fell by 5.0 in epoch 2 (beyond the 95 % interval of ± 4.0)" in page
+    assert "better: f1 20.0, 35.0; never fell" in page
+
+
+def test_the_steadiest_run_is_first_by_stability(tmp_path):
+    steady, wild = ([records()[0], *training(losses), *records()[-2:]] for losses in ([1.0] * 5, [1.0, 2.0] * 5))
+    found = compare([summary(tmp_path, wild, name="wild"), summary(tmp_path, steady, name="steady", seed=7)])
+    assert len(found["rows"]) == 1  # they differ in the seed alone
+    found = compare([summary(tmp_path, wild, name="wild"), summary(tmp_path, steady, name="steady", amp="off")])
+    page = as_text(comparison_report(found))
+    lines = page[page.index("By stability") :].splitlines()
+    assert lines[2].split()[1] == "steady" and lines[3].split()[1] == "wild"
 
 
 def test_scores_that_were_kept_are_compared_example_by_example(tmp_path):
