@@ -36,7 +36,9 @@ def command_summary(arguments: argparse.Namespace) -> None:
     if arguments.html:
         matplotlib_figure()  # not there? Better said before reading a hundred runs
     while True:
-        runs = read_all(arguments.runs, arguments.threshold, drawn=arguments.html is not None)
+        folders = list({folder.resolve(): folder for folder in arguments.runs}.values())  # each once
+        folders = list({folder.resolve(): folder for folder in arguments.runs}.values())  # each once
+        runs = read_all(folders, arguments.threshold, drawn=arguments.html is not None)
         summaries = [run[0] for run in runs] if arguments.html else runs
         alone = len(summaries) == 1
         found = summaries[0] if alone else compare(summaries)

@@ -30,21 +30,25 @@ def mean_loss(diary: Diary, chosen: np.ndarray) -> float | None:
 
 
 def throughput(diary: Diary) -> dict:
-    """tokens_per_second: real tokens (padding excluded) over the time spent in training steps, data included;
-    low and high are the quartiles over the train records. padding: share of padding in all tokens computed."""
+    """tokens_per_second: real tokens (padding excluded) over the time spent in training steps, data included; low,
+    median and high are the quartiles over the train records. stalled: how many records were more than ten times slower
+    than the median, and the seconds in them. padding: share of padding in all tokens computed."""
     used = diary.train["tokens"] > 0
     tokens, rate, padding, examples = (
         diary.train[name][used] for name in ("tokens", "tokens_per_second", "padding", "examples")
     )
     if not used.any():
-        names = ("tokens_per_second", "low", "high", "padding", "examples_per_second")
+        names = ("tokens_per_second", "low", "median", "high", "stalled", "padding", "examples_per_second")
         return dict.fromkeys(names)
     seconds = (tokens / rate).sum()
-    low, high = np.quantile(rate, (0.25, 0.75))
+    low, median, high = np.quantile(rate, (0.25, 0.5, 0.75))
+    stalled = rate < median / 10
     return {
         "tokens_per_second": float(tokens.sum() / seconds),
         "low": float(low),
+        "median": float(median),
         "high": float(high),
+        "stalled": {"records": int(stalled.sum()), "seconds": float((tokens / rate)[stalled].sum())},
         "padding": float(1 - tokens.sum() / (tokens / (1 - padding)).sum()),
         "examples_per_second": float(examples.sum() / seconds),
     }
@@ -154,7 +158,7 @@ def difference(row: dict, other: dict) -> dict[str, float | None]:
 
 def task_kinds(spec: dict) -> list[str]:
     """What an experiment trains: one kind of task, or those of its several tasks."""
-    return list(dict.fromkeys(task["task"] for task in spec.get("tasks", {}).values())) or [spec["model"]["task"]]
+    return list(dict.fromkeys(task["task"] for task in (spec.get("tasks") or {}).values())) or [spec["model"]["task"]]
 
 
 def after_best(table: list[dict], best: dict | None) -> dict | None:
@@ -191,11 +195,19 @@ def summarise(diary: Diary, threshold: float = 0.01) -> dict:
     remarks = list(diary.remarks)
     if start.get("version", 1) < VERSION:
         remarks.append("an older version of the records: the counts of the data are all it says of them")
+    sure = coverage(best, evaluations(diary), start["data"]["splits"])
+    interval = sure and sure["intervals"].get(metric)
+    half = (interval["high"] - interval["low"]) / 2 if interval else None
+    status = end["reason"] if end else "unfinished"
+    clock = dict(clocks[-1]) if clocks else {}
+    if not end:  # since the last evaluation there are train records only
+        clock["train"] = float((diary.train["tokens"] / diary.train["tokens_per_second"]).sum())
     found = {
         "name": spec["name"],
         "folder": str(diary.folder),
         "spec": spec,
-        "status": end["reason"] if end else "unfinished",
+        "status": status,
+        "last_written": diary.written,
         "seed": spec["seed"],
         "task": " and ".join(task_kinds(spec)),
         "pretrained": start["pretrained"]["name"],
@@ -203,6 +215,7 @@ def summarise(diary: Diary, threshold: float = 0.01) -> dict:
         "data": {
             split: f"{counts['examples']:,} {counts['kind']}" for split, counts in start["data"]["splits"].items()
         },
+        "fingerprints": start["data"].get("fingerprints") or {},
         "device": start["device"],
         "precision": start["precision"],
         "steps": diary.step,
@@ -215,10 +228,10 @@ def summarise(diary: Diary, threshold: float = 0.01) -> dict:
         "epochs": epochs(diary, table),
         "parameters": start["parameters"],
         "phases": phases(diary, table, start["parameters"]),
-        "generalisation": generalisation(table, spec),
+        "generalisation": generalisation(table, spec, status, half),
         "stability": stability(diary, threshold),
-        "coverage": coverage(best, evaluations(diary), start["data"]["splits"]),
-        "seconds": {"total": diary.seconds, **(clocks[-1] if clocks else {})},
+        "coverage": sure,
+        "seconds": {"total": diary.seconds, **clock},
         "throughput": throughput(diary),
         "peak_memory_mb": int(peaks.max()) if len(peaks) else None,
         "best_bytes": end.get("best_bytes") if end else None,

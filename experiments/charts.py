@@ -83,6 +83,8 @@ def chart(name: str, runs: list[tuple[dict, dict]]) -> str | None:
 
 def shade(axes, found: dict) -> None:
     """Name the phases, and shade every other one."""
+    if not found["phases"]:  # the run has only just begun
+        return
     ends = [begin for _, begin in found["phases"][1:]] + [found["end"]]
     for k, ((label, begin), end) in enumerate(zip(found["phases"], ends, strict=True)):
         if k % 2:

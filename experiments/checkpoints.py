@@ -9,7 +9,7 @@ import torch
 
 from data.classification import Outputs
 from experiments.assemble import save_trained
-from experiments.comparison import SCORES
+from experiments.pairing import SCORES
 from experiments.parse import build
 from experiments.run import Progress, Run
 from experiments.spec import Spec

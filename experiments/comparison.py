@@ -2,17 +2,12 @@
 
 import json
 import statistics
-from pathlib import Path
 
-import numpy as np
-
-from experiments.significance import paired_bootstrap, welch
-from experiments.spec import direction
+from experiments.pairing import against
+from experiments.spec import METRICS, direction
 
 REPEATED = ("seed", "data.fold")  # runs that differ in these alone are repetitions of one another
-NOT_SETTINGS = (*REPEATED, "name", "runtime.checkpoint_seconds", "runtime.checkpoint_steps")
-SCORES = "dev_scores.safetensors"  # in best/: the score of each development example, by metric
-LIKELY = 0.05  # a p below it is called a difference
+ENDED = ("finished", "stopped early")
 
 
 def flat(spec: dict, path: str = "") -> dict:
@@ -29,12 +24,14 @@ def flat(spec: dict, path: str = "") -> dict:
 
 
 def settings_of(spec: dict) -> dict:
-    """The settings of a run by their dotted names, without those that only tell repetitions apart. tasks: what it
-    trains."""
+    """The settings of a run by their dotted names, without those that only tell repetitions apart, or say how and where
+    it was run (runtime). tasks: what it trains."""
     found = {
-        key: value for key, value in flat(spec).items() if key not in NOT_SETTINGS and not key.endswith(".data.fold")
+        key: value
+        for key, value in flat(spec).items()
+        if key not in (*REPEATED, "name") and not key.startswith("runtime.") and not key.endswith(".data.fold")
     }
-    names = [f"{name} ({task['task']})" for name, task in spec.get("tasks", {}).items()]
+    names = [f"{name} ({task['task']})" for name, task in (spec.get("tasks") or {}).items()]
     return found | {"tasks": " + ".join(names) or spec["model"]["task"]}
 
 
@@ -65,27 +62,41 @@ def over_seeds(results: list[dict], specs: list[dict]) -> list[dict]:
 # ---- groups of repetitions -------------------------------------------------------------------------------------------
 
 
-def group(members: list[dict], settings: dict) -> dict:
-    """One row: runs that share everything but seed and fold. members: their summaries (analysis.summarise)."""
+def counted(members: list[dict]) -> list[dict]:
+    """Runs that have not come to their end do not count beside some that have."""
+    return [m for m in members if m["status"] in ENDED] or members
+
+
+def group(members: list[dict], settings: dict, left_out: list[dict]) -> dict:
+    """One row: runs that share everything but seed and fold. members: the summaries (analysis.summarise) of those that
+    count. left_out: of those that do not. ended: whether the former have come to their end."""
     metric = members[0]["metric"]
     names = [name for name in members[0]["final_minus_best"] if all(m["best"].get(name) is not None for m in members)]
-    stable = [m["stability"] for m in members if m["stability"]]
+    lost = [m["final_minus_best"][metric] for m in members]
     verdicts = [m["generalisation"]["verdict"] for m in members if m["generalisation"]]
+
+    def steadiness(key: str) -> dict | None:
+        values = [m["stability"][key] for m in members]
+        return None if any(value is None for value in values) else spread(values)
+
     return {
         "settings": settings,
         "runs": [m["name"] for m in members],
         "seeds": [m["seed"] for m in members],
-        "unfinished": [m["name"] for m in members if m["status"] not in ("finished", "stopped early")],
+        "ended": all(m["status"] in ENDED for m in members),
+        "left_out": [{"run": m["name"], "status": m["status"]} for m in left_out],
         "metric": metric,
         "metrics": {name: spread([m["best"][name] for m in members]) for name in names},
-        "final_minus_best": spread([m["final_minus_best"][metric] or 0.0 for m in members]),
+        "final_minus_best": None if None in lost else spread(lost),
         "best_epoch": spread([m["best"]["epoch"] for m in members]),
         "by_epoch": by_epoch(members, metric),
         "verdicts": dict.fromkeys(verdicts, 0) | {v: verdicts.count(v) for v in verdicts},
-        "per_100_steps": spread([s["per_100_steps"] for s in stable]) if stable else None,
-        "volatility": spread([s["volatility"] for s in stable]) if stable else None,
-        "spikes": sum(s["spikes"] for s in stable) if stable else None,
-        "nonfinite": sum(s["nonfinite"] for s in stable) if stable else None,
+        "per_100_steps": steadiness("per_100_steps"),
+        "volatility": steadiness("volatility"),
+        "scatter": steadiness("scatter"),
+        "records_every": steadiness("records_every"),
+        "spikes": sum(m["stability"]["spikes"] or 0 for m in members),
+        "nonfinite": sum(m["stability"]["nonfinite"] for m in members),
         "train_seconds": spread([m["seconds"].get("train", 0.0) for m in members]),
         "tokens_per_second": spread([m["throughput"]["tokens_per_second"] or 0.0 for m in members]),
         "trainable": max((p["parameters"] for m in members for p in m["phases"]), default=None),
@@ -111,19 +122,13 @@ def by_epoch(members: list[dict], metric: str) -> list[dict]:
     return found
 
 
-def compare(summaries: list[dict]) -> dict:
-    """Runs beside each other, a row for each set of settings over its seeds and folds, ranked by the mean of
-    eval.metric at the runs' best evaluations, the best first. With different metrics, in the order given.
-
-    differing: the settings in which the runs differ. leaders: the row that is best in each column. differences: each
-    row against the first, see `against`. effects: where two rows differ in exactly one setting. without: runs that
-    have no evaluation yet.
-    """
-    specs = [settings_of(s["spec"]) for s in summaries]
-    if (
-        len({spec.get("tasks") for spec in specs}) > 1
-    ):  # other tasks have other settings altogether: their names must do
-        apart = ("tasks.", "data.", "loss.", "model.task", "model.pooling", "eval.metric")
+def grouped(summaries: list[dict]) -> tuple[list[str], list[tuple[dict, list[dict]]], list[str]]:
+    """(the settings in which the runs differ, (row, its runs' summaries) for each set of equal settings and data,
+    remarks)"""
+    specs = [settings_of(s["spec"]) | {"data (fingerprint)": fingerprint(s)} for s in summaries]
+    if len({spec["tasks"] for spec in specs}) > 1:
+        # Other tasks have other settings altogether: their names must do.
+        apart = ("tasks.", "data", "loss.", "model.task", "model.pooling", "eval.metric")
         specs = [{key: value for key, value in spec.items() if not key.startswith(apart)} for spec in specs]
     keys = dict.fromkeys(key for spec in specs for key in spec)
     differing = [key for key in keys if len({repr(spec.get(key)) for spec in specs}) > 1]
@@ -132,104 +137,118 @@ def compare(summaries: list[dict]) -> dict:
         if summary["best"]:
             settings = {key: spec.get(key) for key in differing}
             groups.setdefault(repr(settings), (settings, []))[1].append(summary)
-    pairs = [(group(members, settings), members) for settings, members in groups.values()]
+    remarks = []
+    for _, members in groups.values():
+        seen: dict[str, str] = {}
+        for member in members:
+            first = seen.setdefault(repr((member["seed"], folds_of(member["spec"]))), member["name"])
+            if first != member["name"]:
+                remarks.append(f"{member['name']} has the seed of {first}: it is no independent repetition")
+    pairs = []
+    for settings, members in groups.values():
+        kept = counted(members)
+        pairs.append((group(kept, settings, [m for m in members if m not in kept]), kept))
+    return differing, pairs, remarks
+
+
+def fingerprint(summary: dict) -> str:
+    """The first digits of what the run's files are known by."""
+    return " ".join(f"{split} {digest[:8]}" for split, digest in sorted(summary["fingerprints"].items()))
+
+
+def folds_of(spec: dict) -> list:
+    """The folds that a run was judged on."""
+    return [value for key, value in flat(spec).items() if key == "data.fold" or key.endswith(".data.fold")]
+
+
+def compare(summaries: list[dict]) -> dict:
+    """Runs beside each other, a row for each set of settings over its seeds and folds, ranked by the mean of
+    eval.metric at the runs' best evaluations, the best first, rows without a run that has ended last. With different
+    metrics, in the order given.
+
+    differing: the settings in which the runs differ. leaders: the row that is best in each column. steady_order: the
+    rows by scatter of the loss, null where they log at different intervals. differences: each row against the first,
+    see `pairing.against`. effects: where two rows differ in exactly one setting. without: runs that have no evaluation
+    yet.
+    """
+    differing, pairs, remarks = grouped(summaries)
     metrics = {row["metric"] for row, _ in pairs}
-    if len(metrics) == 1:
-        (metric,) = metrics
-        pairs.sort(key=lambda pair: -direction(metric) * pair[0]["metrics"][metric]["mean"])
-    rows = [row for row, _ in pairs]
     comparable = len(metrics) == 1
+    if comparable:
+        (metric,) = metrics
+        pairs.sort(key=lambda pair: (not pair[0]["ended"], -direction(metric) * pair[0]["metrics"][metric]["mean"]))
+    rows = [row for row, _ in pairs]
+    ended = [pair for pair in pairs if pair[0]["ended"]]
     return {
         "metric": next(iter(metrics)) if comparable else None,
         "differing": differing,
         "rows": rows,
         "leaders": leaders(rows),
-        "differences": [against(pairs[0], pair) for pair in pairs[1:]] if comparable else [],
-        "effects": effects(rows) if comparable else [],
+        "steady_order": steady_order(rows),
+        "differences": [{"row": rows.index(other[0]), **against(ended[0], other)} for other in ended[1:]]
+        if comparable
+        else [],
+        "effects": effects(ended) if comparable else [],
+        "remarks": remarks,
         "without": [s["name"] for s in summaries if not s["best"]],
     }
 
 
 def leaders(rows: list[dict]) -> dict[str, int]:
-    """{column: the number of the row that is best in it}; not for columns in which all are equal."""
-    values = {
-        "per_100_steps": [row["per_100_steps"] and -row["per_100_steps"]["mean"] for row in rows],
-        "volatility": [row["volatility"] and -row["volatility"]["mean"] for row in rows],
+    """{column: the number of the row that is best in it}, among those that have ended; not for columns in which all are
+    equal, nor for those of which more is not known to be better."""
+    steady = steady_order(rows) is not None
+    values: dict[str, list] = {
         "train_seconds": [-row["train_seconds"]["mean"] for row in rows],
         "peak_memory_mb": [-row["peak_memory_mb"] for row in rows],
     }
-    for name in {name for row in rows for name in row["metrics"]}:
-        values[name] = [name in r["metrics"] and direction(name) * r["metrics"][name]["mean"] for r in rows]
+    for name in ("per_100_steps", "volatility", "scatter") if steady else ():
+        values[name] = [row[name] and -row[name]["mean"] for row in rows]
+    if len({row["metric"] for row in rows}) == 1:
+        for name in {name for row in rows for name in row["metrics"]}:
+            if name.rpartition(".")[2] in RANKED or name == rows[0]["metric"]:
+                values[name] = [name in r["metrics"] and direction(name) * r["metrics"][name]["mean"] for r in rows]
     found = {}
     for name, column in values.items():
-        known = {i: value for i, value in enumerate(column) if value is not None and value is not False}
+        known = {i: v for i, v in enumerate(column) if v is not None and v is not False and rows[i]["ended"]}
         if len(set(known.values())) > 1:
             found[name] = max(known, key=known.get)
     return found
 
 
-# ---- two rows against each other -------------------------------------------------------------------------------------
+RANKED = {name for names in METRICS.values() for name in names} | {"HasAns_f1", "NoAns_f1", "best_micro_f1", "mean"}
 
 
-def against(first: tuple[dict, list[dict]], other: tuple[dict, list[dict]]) -> dict:
-    """What another row gains and costs against the first: the difference of the metric, the ratios of oscillations and
-    of time, and whether the difference is more than noise.
-
-    tests: a paired bootstrap over the development examples, of each row's scores averaged over its runs, where all of
-    them kept theirs (noise of the examples); Welch's t over the runs, where both rows have two or more (noise of the
-    seeds). distinguishable: all that could be made have p < 0.05; null where none could.
-    """
-    (a, members_a), (b, members_b) = first, other
-    metric = a["metric"]
-    tests = []
-    scores = [mean_scores(members, metric) for members in (members_a, members_b)]
-    if all(s is not None for s in scores) and len(scores[0]) == len(scores[1]):
-        tests.append({"test": "paired bootstrap", "p": paired_bootstrap(*scores), "n": len(scores[0])})
-    samples = [[m["best"][metric] for m in members] for members in (members_a, members_b)]
-    if all(len(values) > 1 for values in samples):
-        tests.append({"test": "Welch's t", "p": welch(*samples), "n": min(map(len, samples))})
-    steady = a["per_100_steps"] and b["per_100_steps"] and a["per_100_steps"]["mean"]
-    seconds = a["train_seconds"]["mean"]
-    return {
-        "first": a["runs"],
-        "other": b["runs"],
-        "difference": b["metrics"][metric]["mean"] - a["metrics"][metric]["mean"],
-        "tests": tests,
-        "distinguishable": all(test["p"] < LIKELY for test in tests) if tests else None,
-        "oscillations_ratio": b["per_100_steps"]["mean"] / steady if steady else None,
-        "time_ratio": b["train_seconds"]["mean"] / seconds if seconds else None,
-    }
-
-
-def mean_scores(members: list[dict], metric: str) -> np.ndarray | None:
-    """The score of each development example at the best evaluation, averaged over runs; None where one of them has not
-    kept its scores, or has judged other examples."""
-    kept = [example_scores(member, metric) for member in members]
-    if any(scores is None or len(scores) != len(kept[0]) for scores in kept):
+def steady_order(rows: list[dict]) -> list[int] | None:
+    """The numbers of the rows, the steadiest first: by how far losses scatter around their trend. None where that says
+    nothing, because a loss stands for more steps in one row than in another."""
+    known = [i for i, row in enumerate(rows) if row["scatter"]]
+    if len({rows[i]["records_every"]["mean"] for i in known}) > 1:
         return None
-    return np.mean(kept, axis=0)
+    return sorted(known, key=lambda i: rows[i]["scatter"]["mean"])
 
 
-def example_scores(summary: dict, metric: str) -> np.ndarray | None:
-    """The score of each development example at a run's best evaluation, None where it has not kept them."""
-    from safetensors.numpy import load_file
-
-    path = Path(summary["folder"]) / "best" / SCORES
-    try:
-        return load_file(path).get(metric) if path.is_file() else None
-    except Exception:  # safetensors raises its own kinds; a file that cannot be read is as good as none
-        return None
-
-
-def effects(rows: list[dict]) -> list[dict]:
-    """Where two rows differ in exactly one setting: that setting, both values, and what changed with it."""
+def effects(pairs: list[tuple[dict, list[dict]]]) -> list[dict]:
+    """Where two rows differ in exactly one setting: that setting, both values, what changed with it, and whether that
+    is more than noise (see `pairing.against`). Of numbers, neighbouring ones: 1e-4 and 2e-4, 2e-4 and 4e-4."""
     found = []
-    for i, a in enumerate(rows):
-        for b in rows[i + 1 :]:
-            keys = [key for key in a["settings"] if repr(a["settings"][key]) != repr(b["settings"][key])]
-            if len(keys) == 1:
-                metric = a["metric"]
-                change = a["metrics"][metric]["mean"] - b["metrics"][metric]["mean"]
-                values = [json.dumps(row["settings"][keys[0]]) for row in (b, a)]
-                found.append({"setting": keys[0], "from": values[0], "to": values[1], "change": change})
+    for i, a in enumerate(pairs):
+        for b in pairs[i + 1 :]:
+            keys = [key for key in a[0]["settings"] if repr(a[0]["settings"][key]) != repr(b[0]["settings"][key])]
+            if len(keys) == 1 and not between(pairs, a[0]["settings"], b[0]["settings"], keys[0]):
+                tested = against(a, b)
+                values = [json.dumps(row["settings"][keys[0]]) for row, _ in (b, a)]
+                verdicts = {key: tested[key] for key in ("tests", "models_differ", "settings_differ", "untested")}
+                change = -tested["difference"]
+                found.append({"setting": keys[0], "from": values[0], "to": values[1], "change": change, **verdicts})
     return found
+
+
+def between(pairs: list[tuple[dict, list[dict]]], a: dict, b: dict, key: str) -> bool:
+    """Whether a third row, with the same settings otherwise, has a number between theirs."""
+    numbers = (int, float)
+    values = [row["settings"][key] for row, _ in pairs if row["settings"] | {key: None} == a | {key: None}]
+    if not all(isinstance(value, numbers) and not isinstance(value, bool) for value in values):
+        return False
+    low, high = sorted((a[key], b[key]))
+    return any(low < value < high for value in values)

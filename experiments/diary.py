@@ -9,6 +9,7 @@ import json
 import operator
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +34,7 @@ class Diary:
     train: dict[str, np.ndarray] = field(default_factory=dict)  # a float64 column for each of COLUMNS [N]
     rates: dict[str, np.ndarray] = field(default_factory=dict)  # learning rates by part, likewise
     remarks: list[str] = field(default_factory=list)  # lines that could not be used
+    written: str = ""  # when its file was last written, UTC
 
     def of_kind(self, kind: str) -> list[dict]:
         return [record for record in self.records if record["kind"] == kind]
@@ -59,6 +61,7 @@ def read_diary(folder: Path) -> Diary:
         with path.open("rb") as file:
             for first, lines in _batches(file):
                 chunks.append(_read(lines, first, diary))
+        diary.written = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {reason(error)}") from None
     chunks = chunks or [_columns([])]

@@ -30,7 +30,7 @@ from experiments.checkpoints import (
     save_best,
     validate,
 )
-from experiments.comparison import SCORES
+from experiments.pairing import SCORES
 from experiments.run import Run
 from inputs import InputError
 from model.checkpoint import (

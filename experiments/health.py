@@ -14,13 +14,15 @@ from experiments.spec import direction
 RISE, FALL = 0.02, 0.05  # of the dev loss: what counts as worse again, and as still getting better
 
 
-def generalisation(table: list[dict], spec: dict) -> dict | None:
+def generalisation(table: list[dict], spec: dict, status: str, half: float | None) -> dict | None:
     """Training against development, and a verdict by this rule:
 
-    overfitting    the dev loss has risen by more than 2 % since its lowest evaluation, and the training loss has fallen
-                   since. `since` is that evaluation's step.
-    underfitting   not that, and the dev loss still fell by more than 5 % from the last evaluation but one to the last
-    healthy        neither
+    diverged       the run ended so, or its last dev loss is not finite
+    overfitting    the dev loss has risen by more than 2 % since its lowest evaluation, the training loss has fallen
+                   since, and eval.metric is no better than it was there. `since` is that evaluation's step.
+    underfitting   the run has ended, the dev loss still fell by more than 5 % from the last evaluation but one to the
+                   last, and eval.metric got better by more than `half` of its 95 % interval
+    healthy        none of these
     unknown        fewer than two evaluations
 
     The training loss is that of a sample of the training set in evaluation mode where the run has evaluated one
@@ -28,33 +30,35 @@ def generalisation(table: list[dict], spec: dict) -> dict | None:
 
     gap: dev loss less training loss, at the first and the last evaluation. metric_gap: by how much eval.metric is
     better on the sample of the training set than on the development set; null without a sample. remarks: why a
-    development set can come out better than training.
+    development set can come out better than training, and where the loss says something else than the metric.
     """
-    metric = spec["eval"]["metric"]
-    rows, train_loss = [], None
-    same = all(row["on_train"] for row in table)
+    metric, rows, train_loss = spec["eval"]["metric"], [], None
+    same = all(row["on_train"] and row["on_train"].get("loss") is not None for row in table)
     for row in table:
         now = row["on_train"]["loss"] if same else row["train_loss"]
         train_loss = train_loss if now is None else now  # an evaluation right after another has none of its own
         if row.get("loss") is not None and train_loss is not None:
-            rows.append({"step": row["step"], "train_loss": train_loss, "loss": row["loss"]})
+            score = None if row.get(metric) is None else direction(metric) * row[metric]
+            rows.append({"step": row["step"], "train_loss": train_loss, "loss": row["loss"], "score": score})
     if not rows:
         return None
     lowest, last = min(rows, key=lambda row: row["loss"]), rows[-1]
     change = {key: last[key] - lowest[key] for key in ("train_loss", "loss")}
-    verdict = "healthy"
-    if len(rows) < 2:
-        verdict = "unknown"
-    elif change["loss"] > RISE * lowest["loss"] and change["train_loss"] < 0:
-        verdict = "overfitting"
-    elif rows[-2]["loss"] - last["loss"] > FALL * rows[-2]["loss"]:
-        verdict = "underfitting"
+    diverged = status == "diverged" or table[-1].get("loss") is None
+    verdict = "diverged" if diverged else verdict_of(rows, lowest, half)
+    if verdict == "underfitting" and status == "unfinished":
+        verdict = "healthy"  # so far: it was meant to go on
     gaps = [row["loss"] - row["train_loss"] for row in rows]
     ahead = [
         direction(metric) * (row["on_train"][metric] - row[metric])
         for row in table
         if same and row.get(metric) is not None and row["on_train"].get(metric) is not None
     ]
+    remarks = dev_below_train(spec, same) if gaps[-1] < 0 or (ahead and ahead[-1] < 0) else []
+    if verdict == "healthy" and rises(lowest, last):
+        remarks.append(
+            f"the dev loss has risen since step {lowest['step']} while {metric} got better: surer, of its mistakes too"
+        )
     return {
         "verdict": verdict,
         "since": lowest["step"] if verdict == "overfitting" else None,
@@ -63,8 +67,30 @@ def generalisation(table: list[dict], spec: dict) -> dict | None:
         "footing": "same" if same else "training mode",
         "gap": {"first": gaps[0], "last": gaps[-1]},
         "metric_gap": {"first": ahead[0], "last": ahead[-1]} if ahead else None,
-        "remarks": dev_below_train(spec, same) if gaps[-1] < 0 or (ahead and ahead[-1] < 0) else [],
+        "remarks": remarks,
     }
+
+
+def rises(lowest: dict, last: dict) -> bool:
+    """Whether the dev loss has risen since its lowest while the training loss has fallen."""
+    return last["loss"] - lowest["loss"] > RISE * lowest["loss"] and last["train_loss"] < lowest["train_loss"]
+
+
+def verdict_of(rows: list[dict], lowest: dict, half: float | None) -> str:
+    """See `generalisation`."""
+    if len(rows) < 2:
+        return "unknown"
+    before, last = rows[-2:]
+
+    def gained(since: dict) -> float | None:
+        return None if last["score"] is None or since["score"] is None else last["score"] - since["score"]
+
+    if rises(lowest, last) and not (gained(lowest) or 0) > 0:
+        return "overfitting"
+    better = gained(before)
+    if before["loss"] - last["loss"] > FALL * before["loss"] and (better is None or better > (half or 0)):
+        return "underfitting"
+    return "healthy"
 
 
 def dev_below_train(spec: dict, same: bool) -> list[str]:
@@ -73,12 +99,12 @@ def dev_below_train(spec: dict, same: bool) -> list[str]:
         sample = spec["eval"].get("train_sample")
         return [f"both are evaluated alike: an easier development set, or chance (the training sample has {sample})"]
     reasons = ["training loss is measured with dropout on, and while the weights still move"]
-    losses = [task["loss"] for task in spec.get("tasks", {}).values()] or [spec.get("loss", {})]
+    losses = [task["loss"] for task in (spec.get("tasks") or {}).values()] or [spec.get("loss", {})]
     if any(loss.get("label_smoothing") for loss in losses):
         reasons.append("training loss includes label smoothing")
     if any(loss.get("class_weights", "none") != "none" or loss.get("label_weights") for loss in losses):
         reasons.append("training loss is weighted by class")
-    data = [task["data"] for task in spec.get("tasks", {}).values()] or [spec.get("data", {})]
+    data = [task["data"] for task in (spec.get("tasks") or {}).values()] or [spec.get("data", {})]
     if any(each.get("mask_tokens") for each in data):
         reasons.append("training sees masked texts")
     return reasons
@@ -113,11 +139,29 @@ def spikes(loss: np.ndarray) -> np.ndarray:
     return WINDOW + np.flatnonzero(loss[WINDOW:] > np.maximum(mean + 3 * sd, 1.1 * mean))
 
 
-def stability(diary: Diary, threshold: float) -> dict | None:
-    """How steadily the loss fell.
+def scatter(loss: np.ndarray) -> float | None:
+    """How far losses lie from their own trend: the standard deviation of the residuals around the straight line through
+    WINDOW consecutive losses (all, where there are fewer); the mean over all such windows."""
+    count = min(WINDOW, len(loss))
+    if count < 3:
+        return None
+    windows = np.lib.stride_tricks.sliding_window_view(loss, count)
+    x = np.arange(count) - (count - 1) / 2
+    slope = windows @ x / (x @ x)
+    residuals = np.maximum(windows.var(1) * count - slope**2 * (x @ x), 0)
+    return float(np.sqrt(residuals / (count - 2)).mean())
 
-    oscillations: see there; per_100_steps: divided by the steps between the first and the last loss, times 100.
-    volatility: the mean of the rolling standard deviation (window 20) of the losses; relative: over their mean.
+
+LOSS_FIGURES = ("records_every", "oscillations", "per_100_steps", "volatility", "scatter", "spikes", "spike_steps")
+
+
+def stability(diary: Diary, threshold: float) -> dict:
+    """How steadily the loss fell. With fewer than two finite losses, what is said of losses is null.
+
+    oscillations: see there; per_100_steps: divided by the steps between the first and the last loss, times 100. Where
+    batches differ more than the threshold, nearly every loss is one: scatter tells such runs apart.
+    volatility: the mean of the rolling standard deviation (window 20) of the losses, their trend included.
+    scatter: the same around the trend, see there.
     spikes: see there, and the steps of the first few. records_every: steps between two losses (a longer interval
     averages over more steps, so only runs that log equally often compare).
     gradient: percentiles of the records' mean norm before clipping, and the largest norm of all; clipped: share of
@@ -125,21 +169,21 @@ def stability(diary: Diary, threshold: float) -> dict | None:
     """
     known = np.isfinite(diary.train["loss"])
     loss, step = diary.train["loss"][known], diary.train["step"][known]
-    if len(loss) < 2:
-        return None
-    steps = max(1.0, step[-1] - step[0])
-    count, sd, places = oscillations(loss, threshold), rolling(loss)[1], spikes(loss)
     events = [record["event"] for record in diary.of_kind("event")]
-    return {
-        "threshold": threshold,
-        "losses": len(loss),
-        "records_every": float(np.median(np.diff(step))),
-        "oscillations": count,
-        "per_100_steps": 100 * count / steps,
-        "volatility": float(sd.mean()),
-        "relative": float(sd.mean() / loss.mean()) if loss.mean() else None,
-        "spikes": len(places),
-        "spike_steps": step[places[:5]].astype(int).tolist(),
+    found = {"threshold": threshold, "losses": len(loss), **dict.fromkeys(LOSS_FIGURES)}
+    if len(loss) > 1:
+        steps = max(1.0, step[-1] - step[0])
+        count, places = oscillations(loss, threshold), spikes(loss)
+        found |= {
+            "records_every": float(np.median(np.diff(step))),
+            "oscillations": count,
+            "per_100_steps": 100 * count / steps,
+            "volatility": float(rolling(loss)[1].mean()),
+            "scatter": scatter(loss),
+            "spikes": len(places),
+            "spike_steps": step[places[:5]].astype(int).tolist(),
+        }
+    return found | {
         "gradient": gradient(diary),
         "clipped": clipped(diary),
         "nonfinite": events.count("nonfinite"),

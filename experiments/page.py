@@ -65,9 +65,9 @@ def block_html(block: Block, heading: bool) -> str:
     if columns:
         head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
         rows = []
-        for row in block.rows:
-            cells = "".join(cell(row.get(column, "-")) for column in columns)
-            rows.append(f"<tr{' class=best' if 'best' in row.values() else ''}>{cells}</tr>")
+        for i, row in enumerate(block.rows):
+            cells = "".join(cell(row.get(column, "-"), (i, column) in block.leads) for column in columns)
+            rows.append(f"<tr{' class=best' if i == block.best else ''}>{cells}</tr>")
         out.append(f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>')
     if block.lines:
         items = [f"<dt>{html.escape(label)}</dt><dd>{html.escape(text)}</dd>" for label, text in block.lines]
@@ -77,6 +77,5 @@ def block_html(block: Block, heading: bool) -> str:
     return "".join(out)
 
 
-def cell(text: str) -> str:
-    leads = text.startswith("*")
-    return f"<td{' class=leads' if leads else ''}>{html.escape(text.removeprefix('*'))}</td>"
+def cell(text: str, leads: bool) -> str:
+    return f"<td{' class=leads' if leads else ''}>{html.escape(text)}</td>"

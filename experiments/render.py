@@ -2,6 +2,7 @@
 
 import os
 import textwrap
+from collections.abc import Collection
 from typing import TextIO
 
 from experiments.report import Block
@@ -10,20 +11,21 @@ WIDTH = 100
 BOLD, GREEN, DIM, PLAIN = "\033[1m", "\033[32m", "\033[2m", "\033[0m"
 
 
-def table(rows: list[dict], columns: list[str]) -> list[str]:
-    """Lines of a text table, columns aligned to the right."""
-    cells = [columns] + [[row.get(column, "-") for column in columns] for row in rows]
+def table(rows: list[dict], columns: list[str], leads: Collection[tuple[int, str]] = ()) -> list[str]:
+    """Lines of a text table, columns aligned to the right; a star marks the cells that lead."""
+    cells = [columns]
+    cells += [[("*" if (i, c) in leads else "") + row.get(c, "-") for c in columns] for i, row in enumerate(rows)]
     widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
     return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
 
 
-def fitting(rows: list[dict], columns: list[str], width: int) -> list[list[str]]:
+def fitting(block: Block, columns: list[str], width: int) -> list[list[str]]:
     """The columns in groups that fit the width, each with the first column (or the first two, if that one has no name),
     so that a table that is too wide becomes several."""
     keys = columns[: 2 if columns[0] == "" else 1]
     groups, current = [], list(keys)
     for column in columns[len(keys) :]:
-        if len(current) > len(keys) and max(map(len, table(rows, [*current, column]))) > width:
+        if len(current) > len(keys) and max(map(len, table(block.rows, [*current, column], block.leads))) > width:
             groups.append(current)
             current = list(keys)
         current.append(column)
@@ -43,13 +45,12 @@ def as_text(blocks: list[Block], colour: bool = False, width: int = WIDTH) -> st
 
     out = []
     for block in blocks:
-        out.append(paint(BOLD, block.title))
+        out += [paint(BOLD, line) for line in textwrap.wrap(block.title, width)]
         columns = list(dict.fromkeys(key for row in block.rows for key in row))
-        for group in fitting(block.rows, columns, width) if columns else []:
-            first, *others = table(block.rows, group)
-            leading = ["best" in row.values() for row in block.rows]
+        for group in fitting(block, columns, width) if columns else []:
+            first, *others = table(block.rows, group, block.leads)
             out.append(paint(DIM, first))
-            out += [paint(GREEN, line) if best else line for line, best in zip(others, leading, strict=True)]
+            out += [paint(GREEN, line) if i == block.best else line for i, line in enumerate(others)]
         for label, text in block.lines:
             begin = f"{label:13} " if label else ""
             out += textwrap.wrap(begin + text, width, subsequent_indent=" " * len(begin), break_on_hyphens=False)
@@ -65,16 +66,16 @@ def as_markdown(blocks: list[Block]) -> str:
     def safe(text: str) -> str:
         return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
 
-    def bold(text: str) -> str:
-        return f"**{safe(text[1:])}**" if text.startswith("*") else safe(text)
-
     out = []
     for level, block in enumerate(blocks):
         out += [f"{'#' * (2 if level == 0 else 3)} {safe(block.title)}", ""]
         columns = list(dict.fromkeys(key for row in block.rows for key in row))
         if columns:
             out += [f"| {' | '.join(map(safe, columns))} |", f"|{'---|' * len(columns)}"]
-            out += [f"| {' | '.join(bold(row.get(column, '-')) for column in columns)} |" for row in block.rows]
+            for i, row in enumerate(block.rows):
+                cells = [safe(row.get(column, "-")) for column in columns]
+                marked = [f"**{c}**" if (i, n) in block.leads else c for c, n in zip(cells, columns, strict=True)]
+                out.append(f"| {' | '.join(marked)} |")
             out.append("")
         out += [f"- {f'**{safe(label)}**: ' if label else ''}{safe(text)}" for label, text in block.lines]
         out += [""] if block.lines else []

@@ -1,10 +1,12 @@
 """Figures as blocks of text and tables: what `eval.py summary` says. They are rendered by experiments/render.py.
 
-Whatever comes from a file goes through `one_line`.
+Texts may come from a file: `Block` makes them fit for a line.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 
+from experiments.spec import NOT_PERCENT
 from inputs import one_line
 
 # ---- numbers as text -------------------------------------------------------------------------------------------------
@@ -30,8 +32,8 @@ def duration(seconds: float) -> str:
 
 def clock_line(clock: dict[str, float]) -> str:
     """ "training 2 min 09 s (data 0.2 s), evaluation 13.4 s, checkpoints 0.3 s" """
-    if not clock:
-        return "not known yet"
+    if "eval" not in clock:  # no evaluation yet
+        return f"training {duration(clock['train'])}"
     return (
         f"training {duration(clock['train'])} (data {duration(clock['data'])}), "
         f"evaluation {duration(clock['eval'])}, checkpoints {duration(clock['checkpoint'])}"
@@ -42,7 +44,7 @@ def number(value: float | None, name: str, sign: str = "") -> str:
     """Percentages with one decimal, all else with three, "-" where there is no value. sign: "+" shows it always."""
     if value is None:
         return "-"
-    three = name.rpartition(".")[2] in ("loss", "train_loss", "rmse", "mae", "mse", "r2", "pearson", "spearman")
+    three = name.rpartition(".")[2] in NOT_PERCENT
     return f"{value:{sign}.3f}" if three else f"{value:{sign}.1f}"
 
 
@@ -63,9 +65,25 @@ class Block:
     """A part of a report: a title, then a table, then lines (label, text), then what its figures mean."""
 
     title: str
-    rows: list[dict[str, str]] = field(default_factory=list)  # cells by column; "*" in front of one marks the best
+    rows: list[dict[str, str]] = field(default_factory=list)  # cells by column
     lines: list[tuple[str, str]] = field(default_factory=list)
     note: str = ""
+    best: int | None = None  # the number of the row that is the best
+    leads: set[tuple[int, str]] = field(default_factory=set)  # (row, column): the best cell of its column
+
+    def __post_init__(self):
+        self.title = one_line(self.title)
+        self.rows = [{short(key): short(text) for key, text in row.items()} for row in self.rows]
+        self.lines = [(one_line(label), one_line(text)) for label, text in self.lines]
+
+
+LONGEST_CELL = 40
+
+
+def short(text: str) -> str:
+    """A text as a cell: in one line, its middle left out where it is too long."""
+    text, half = one_line(text), LONGEST_CELL // 2 - 2
+    return text if len(text) <= LONGEST_CELL else f"{text[:half]}...{text[-half:]}"
 
 
 COLUMN = {"train_loss": "train loss", "loss": "dev loss", "train_seconds": "training"}
@@ -77,10 +95,11 @@ SHOWN = (
 )
 
 
-def shown_metrics(metrics: dict) -> list[str]:
-    """The metrics of one evaluation that are shown, in the order of SHOWN."""
+def shown_metrics(metrics: dict, deciding: str) -> list[str]:
+    """The metrics of one evaluation that are shown, in the order of SHOWN, and the one that decides."""
     names = [key for key in metrics if key.rpartition(".")[2] in SHOWN and not key.endswith(".loss")]
-    return sorted(names, key=lambda key: (key.rpartition(".")[0], SHOWN.index(key.rpartition(".")[2])))
+    names = sorted(names, key=lambda key: (key.rpartition(".")[0], SHOWN.index(key.rpartition(".")[2])))
+    return names if deciding in names or deciding not in metrics else [*names, deciding]
 
 
 # ---- one run ---------------------------------------------------------------------------------------------------------
@@ -89,6 +108,8 @@ def shown_metrics(metrics: dict) -> list[str]:
 def run_report(s: dict) -> list[Block]:
     """The summary of one run (`analysis.summarise`) as blocks."""
     title = f"{s['name']}: {s['status']}, {s['steps']} of {s['steps_planned']} steps, seed {s['seed']}"
+    if s["status"] == "unfinished":
+        title += f", last written {s['last_written'][:16].replace('T', ' ')} UTC"
     data = ", ".join(f"{split}: {count}" for split, count in s["data"].items())
     head = Block(
         title, lines=[("", f"{s['task']} on {s['pretrained']}, {s['device']} in {s['precision']}"), ("", data)]
@@ -96,22 +117,37 @@ def run_report(s: dict) -> list[Block]:
     blocks = [head, evaluation_block(s), epoch_block(s), phase_block(s), health_block(s), cost_block(s)]
     if s["suggestions"]:
         blocks.append(Block("Suggestions", lines=[(str(i), text) for i, text in enumerate(s["suggestions"], 1)]))
-    notes = [("event", one_line(event)) for event in s["events"]] + [("note", one_line(r)) for r in s["remarks"]]
+    notes = event_lines(s["events"]) + [("note", remark) for remark in s["remarks"]]
     if notes:
         blocks.append(Block("Events and notes", lines=notes))
     return [block for block in blocks if block.rows or block.lines]
 
 
+MOST_EVENTS = 5  # of one kind that are shown
+
+
+def event_lines(events: list[str]) -> list[tuple[str, str]]:
+    """The first few events of each kind ("overflow at step 3: ..."), and how many more there were."""
+    lines, kinds = [], Counter()
+    for event in events:
+        kind = event.partition(" at step ")[0]
+        kinds[kind] += 1
+        if kinds[kind] <= MOST_EVENTS:
+            lines.append(("event", event))
+    return lines + [("event", f"{kind}: {n - MOST_EVENTS} more") for kind, n in kinds.items() if n > MOST_EVENTS]
+
+
 def evaluation_block(s: dict) -> Block:
     if not s["evaluations"]:
         return Block("Evaluations", lines=[("", "no evaluation yet")])
-    metrics, metric = shown_metrics(s["evaluations"][0]), s["metric"]
+    metric = s["metric"]
+    metrics = shown_metrics(s["evaluations"][0], metric)
     rows = [
         {
             "": "best" if row["best"] else "",
             "step": str(row["step"]),
             "epoch": f"{row['epoch']:.2f}",
-            "phase": one_line(str(row["phase"])),
+            "phase": str(row["phase"]),
             "training": duration(row["train_seconds"]),
             "train loss": number(row["train_loss"], "loss"),
             **{COLUMN.get(key, key): number(row.get(key), key) for key in metrics},
@@ -119,7 +155,8 @@ def evaluation_block(s: dict) -> Block:
         }
         for row in s["evaluations"]
     ]
-    return Block("Evaluations", rows, outcome_lines(s))
+    best = next((i for i, row in enumerate(s["evaluations"]) if row["best"]), None)
+    return Block("Evaluations", rows, outcome_lines(s), best=best)
 
 
 def outcome_lines(s: dict) -> list[tuple[str, str]]:
@@ -128,12 +165,13 @@ def outcome_lines(s: dict) -> list[tuple[str, str]]:
     if best is None:
         return []
     interval = s["coverage"]["intervals"].get(metric)
-    sure = f", 95 % interval {interval['low']:.1f} to {interval['high']:.1f} ({interval['by']})" if interval else ""
-    where = f"step {best['step']}, epoch {best['epoch']:.2f}, {one_line(str(best['phase']))}"
+    low, high = (number(interval[end], metric) if interval else "" for end in ("low", "high"))
+    sure = f", 95 % interval {low} to {high} ({interval['by']})" if interval else ""
+    where = f"step {best['step']}, epoch {best['epoch']:.2f}, {best['phase']}"
     lines = [("best", f"{metric} {number(best[metric], metric)}{sure}, at {where}")]
     if best is not final and final["step"] > best["step"]:
         change = s["final_minus_best"]
-        text = ", ".join(f"{key} {number(change[key], key, '+')}" for key in shown_metrics(change))
+        text = ", ".join(f"{key} {number(change[key], key, '+')}" for key in shown_metrics(change, metric))
         lines.append(("final - best", text))
         lines.append(
             (
@@ -171,9 +209,9 @@ def phase_block(s: dict) -> Block:
         change = (row["change"] or {}).get(s["metric"])
         rows.append(
             {
-                "phase": one_line(row["phase"]),
+                "phase": row["phase"],
                 "steps": str(row["planned"]),
-                "trains": f"{amount(row['parameters'])} of {amount(s['parameters'])} ({row['share']:.2%})",
+                "trains": f"{amount(row['parameters'])} ({row['share']:.2%})",
                 "train loss": number(row["train_loss"], "loss"),
                 "fell by": number(row["improvement"], "loss"),
                 "dev loss": number((row["evaluation"] or {}).get("loss"), "loss"),
@@ -192,62 +230,77 @@ def health_block(s: dict) -> Block:
     if found:
         since = f" since step {found['since']}" if found["since"] is not None else ""
         change, gap = found["change"], found["gap"]
-        lines.append(("verdict", f"{found['verdict']}{since}"))
+        sofar = " so far" if s["status"] == "unfinished" else ""
+        lines.append(("verdict", f"{found['verdict']}{since}{sofar}"))
         footing = "evaluated alike" if found["footing"] == "same" else "in training mode"
         gaps = f"dev loss - training loss ({footing}): {gap['first']:+.3f} first, {gap['last']:+.3f} last"
         lines.append(("gap", gaps))
         if found["metric_gap"]:
             metric, ahead = s["metric"], found["metric_gap"]
             first, last = (number(ahead[key], metric, "+") for key in ("first", "last"))
-            lines.append(("", f"{metric}, a sample of training better than dev by: {first} first, {last} last"))
+            lines.append(
+                ("metric gap", f"{metric} on a sample of training, less that on dev: {first} first, {last} last")
+            )
         if change["loss"]:
             text = f"dev loss {change['loss']:+.3f}, training loss {change['train_loss']:+.3f}"
             lines.append(("since lowest", text))
-        lines += [("dev below", one_line(remark)) for remark in found["remarks"]]
-    if stable:
-        lines.append(
-            (
-                "stability",
-                f"{stable['oscillations']} oscillations, {stable['per_100_steps']:.1f} per 100 steps; volatility "
-                f"{stable['volatility']:.3f}; {stable['spikes']} spikes",
-            )
-        )
-        if stable["gradient"]:
-            names = ", ".join(f"{key} {value:.2f}" for key, value in stable["gradient"].items())
-            bit = "" if stable["clipped"] is None else f"; clipping bit in {stable['clipped']:.0%} of the steps"
-            lines.append(("gradient", f"norm {names}{bit}"))
-        if stable["nonfinite"] or stable["overflows"]:
-            text = (
-                f"{stable['nonfinite']} steps without a finite loss or gradient, {stable['overflows']} fp16 overflows"
-            )
-            lines.append(("not finite", text))
+        lines += [("mind", remark) for remark in found["remarks"]]
+    lines += stability_lines(stable)
     if sure:
         examples = ", ".join(f"{count:,} ({name})" for name, count in sure["examples"].items())
         lines.append(
-            ("coverage", f"{sure['evaluations']} evaluations, one in {sure['every_steps']:.0f} steps, on {examples}")
+            ("coverage", f"{sure['evaluations']} evaluations, {sure['every_steps']:.0f} steps apart, on {examples}")
         )
-    threshold = stable["threshold"] if stable else 0.01
     note = (
-        f"oscillation: the loss of a record differs from the one before by more than {threshold:.0%}; volatility: mean "
-        "of the standard deviations of 20 losses in a row; spike: above the mean of the 20 before by more than 3 of "
-        "their standard deviations and 10 %; overfitting: the dev loss rose by more than 2 % while the training loss "
-        "fell; underfitting: it still fell by more than 5 % in the last interval"
+        f"oscillation: the loss of a record differs from the one before by more than {100 * stable['threshold']:g} %; "
+        "volatility: mean of the standard deviations of 20 losses in a row; scatter: the same around their trend; "
+        "spike: above the mean of the 20 before by more than 3 of their standard deviations and 10 %; "
+        "overfitting: the dev loss rose by more than 2 % while the training loss fell and the metric got no better; "
+        "underfitting: it still fell by more than 5 % in the last interval, and the metric got better by more than its "
+        "interval"
     )
     return Block("Health", lines=lines, note=note)
+
+
+def stability_lines(stable: dict) -> list[tuple[str, str]]:
+    lines = []
+    if stable["oscillations"] is not None:
+        scatter = "" if stable["scatter"] is None else f", scatter {stable['scatter']:.3f}"
+        lines.append(
+            (
+                "stability",
+                f"{stable['oscillations']} oscillations in {stable['losses'] - 1} changes, "
+                f"{stable['per_100_steps']:.1f} per 100 steps; volatility {stable['volatility']:.3f}{scatter}; "
+                f"{stable['spikes']} spikes",
+            )
+        )
+    if stable["gradient"]:
+        *percentiles, (_, largest) = stable["gradient"].items()
+        names = ", ".join(f"{key} {value:.2f}" for key, value in percentiles)
+        bit = "" if stable["clipped"] is None else f"; clipping bit in {stable['clipped']:.0%} of the steps"
+        lines.append(("gradient", f"norm {names} (of records' means), largest of all {largest:.2f}{bit}"))
+    if stable["nonfinite"] or stable["overflows"]:
+        text = f"{stable['nonfinite']} steps without a finite loss or gradient, {stable['overflows']} fp16 overflows"
+        lines.append(("not finite", text))
+    return lines
 
 
 def cost_block(s: dict) -> Block:
     seconds, speed = dict(s["seconds"]), s["throughput"]
     lines = [("time", f"{duration(seconds.pop('total'))}: {clock_line(seconds)}")]
     if speed["tokens_per_second"]:
+        what = "windows" if s["task"] == "span_qa" else "examples"
         lines.append(
             (
                 "speed",
-                f"{speed['tokens_per_second']:,.0f} real tokens/s in training (quartiles {speed['low']:,.0f} to "
-                f"{speed['high']:,.0f}), {speed['examples_per_second']:,.0f} examples/s, "
-                f"{speed['padding']:.1%} padding",
+                f"{speed['median']:,.0f} real tokens/s in training (median; quartiles {speed['low']:,.0f} to "
+                f"{speed['high']:,.0f}), {speed['examples_per_second']:,.0f} {what}/s, {speed['padding']:.1%} padding",
             )
         )
+        if speed["stalled"]["records"]:
+            stalled = speed["stalled"]
+            records = f"{stalled['records']} records over 10 times slower than the median"
+            lines.append(("stalls", f"{duration(stalled['seconds'])} of it in {records}"))
     if s["peak_memory_mb"]:
         size = f", best checkpoint {s['best_bytes'] / 1e6:.1f} MB" if s["best_bytes"] else ""
         lines.append(("memory", f"{s['peak_memory_mb']:,} MiB at its peak{size}"))

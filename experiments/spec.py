@@ -227,6 +227,7 @@ METRICS = {
     "regression": ("rmse", "mae", "r2", "pearson", "spearman", "loss"),
 }
 LOWER_IS_BETTER = ("loss", "rmse", "mae")
+NOT_PERCENT = ("loss", "train_loss", "rmse", "mae", "mse", "r2", "pearson", "spearman")
 
 
 def direction(metric: str) -> int:

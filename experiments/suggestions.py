@@ -1,11 +1,14 @@
 """Advice, each tied to a figure of the summary: no advice without a number, and never more than five."""
 
+from experiments.spec import NOT_PERCENT
+
 MOST = 5
 
 
 def suggest(s: dict) -> list[str]:
     """What to try next, the most pressing first. s: the summary (`analysis.summarise`) as far as it is made."""
     rules = (
+        diverged,
         nonfinite,
         best_first,
         wasted,
@@ -20,10 +23,18 @@ def suggest(s: dict) -> list[str]:
     return [text for text in (rule(s) for rule in rules) if text][:MOST]
 
 
+def diverged(s: dict) -> str | None:
+    if s["status"] != "diverged":
+        return None
+    highest = max((rate["highest"] for phase in s["phases"] for rate in phase["lr"].values()), default=None)
+    rate = "" if highest is None else f" (highest here: {highest:.2g})"
+    return f"the run diverged at step {s['steps']}: lower optim.lr{rate}, set optim.clip, or raise warmup_ratio"
+
+
 def nonfinite(s: dict) -> str | None:
-    stable = s["stability"]
-    if stable and stable["nonfinite"]:
-        return f"{stable['nonfinite']} steps had no finite loss or gradient: lower optim.lr, or raise warmup_ratio"
+    count = s["stability"]["nonfinite"]
+    if count and s["status"] != "diverged":
+        return f"{count} steps had no finite loss or gradient: lower optim.lr, or raise warmup_ratio"
     return None
 
 
@@ -38,7 +49,8 @@ def best_first(s: dict) -> str | None:
 
 def wasted(s: dict) -> str | None:
     later = s["after_best"]
-    if later and later["evaluations"] >= 2 and later["share"] > 0.2 and not s["evaluations"][0]["best"]:
+    long = later and later["evaluations"] >= 2 and later["share"] > 0.2 and not s["evaluations"][0]["best"]
+    if long and s["status"] == "finished":
         return (
             f"{later['share']:.0%} of the training came after the best evaluation: fewer epochs, or eval.patience="
             f"{max(1, later['evaluations'] - 1)}"
@@ -48,7 +60,7 @@ def wasted(s: dict) -> str | None:
 
 def unfinished_learning(s: dict) -> str | None:
     found = s["generalisation"]
-    if found and found["verdict"] == "underfitting" and s["status"] == "finished":
+    if found and found["verdict"] == "underfitting" and s["best"] is s["final"]:
         return f"the dev loss still fell by {found['last_fall']:.3f} in the last interval: train for more epochs"
     return None
 
@@ -64,29 +76,25 @@ def overfit(s: dict) -> str | None:
 
 
 def clipping(s: dict) -> str | None:
-    """Where it bites now and then, single steps are too wild. Where it always bites, it only gives all steps the same
-    length, and Adam divides by that again: nothing is wrong with the rate, but the limit keeps no outlier in check."""
-    share, clip = s["stability"] and s["stability"]["clipped"], s["spec"].get("optim", {}).get("clip")
-    if not share or share <= 0.5 or not clip:
-        return None
-    if share > 0.95 and s["stability"]["gradient"]:
-        median = s["stability"]["gradient"]["p50"]
-        return (
-            f"clipping bit in {share:.0%} of the steps, the median norm being {median:.1f}: raise optim.clip "
-            f"({clip:g}) above that, for it to hold outliers back"
-        )
-    return f"clipping bit in {share:.0%} of the steps: lower optim.lr, or raise optim.clip ({clip:g})"
+    """A limit that bites in every step gives all of them the same length, and Adam divides by that again: only one that
+    bites in many steps, not in all, says that some are wild."""
+    share, clip = s["stability"]["clipped"], s["spec"].get("optim", {}).get("clip")
+    if share and clip and 0.5 < share < 0.95:
+        return f"clipping bit in {share:.0%} of the steps: lower optim.lr, or raise optim.clip ({clip:g})"
+    return None
 
 
 def spiky(s: dict) -> str | None:
     stable = s["stability"]
-    if stable and stable["spikes"] > max(2, 0.02 * stable["losses"]):
+    if stable["spikes"] and stable["spikes"] > max(2, 0.02 * stable["losses"]):
         return f"{stable['spikes']} of {stable['losses']} losses were spikes: lower optim.lr, or larger batches"
     return None
 
 
 def noisy(s: dict) -> str | None:
     interval = s["coverage"] and s["coverage"]["intervals"].get(s["metric"])
+    if s["metric"].rpartition(".")[2] in NOT_PERCENT:
+        return None
     if interval and interval["high"] - interval["low"] > 4:
         half = (interval["high"] - interval["low"]) / 2
         return f"{s['metric']} is only sure to about ± {half:.1f}: judge on more examples, or over several seeds"

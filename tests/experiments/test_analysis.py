@@ -10,7 +10,7 @@ import pytest
 from experiments.analysis import between, mean_loss, summarise, throughput
 from experiments.comparison import compare, flat
 from experiments.diary import Diary, read_diary
-from experiments.health import oscillations, rolling, spikes
+from experiments.health import oscillations, rolling, scatter, spikes
 from experiments.render import as_text
 from experiments.report_several import comparison_report
 from tests.test_eval import SPEC, records, write
@@ -154,17 +154,19 @@ def test_stability_of_runs_that_log_at_other_intervals(tmp_path):
 # ---- generalisation --------------------------------------------------------------------------------------------------
 
 
-def course(*losses: tuple[float, float], on_train: bool = False) -> list[dict]:
-    """A run record and evaluations; each has (training loss before it, dev loss)."""
+def course(*losses: tuple[float, float], on_train: bool = False, f1: list | None = None) -> list[dict]:
+    """A run that finished: a run record and evaluations; each has (training loss before it, dev loss), and an f1 that
+    falls as the dev loss rises, or the given one."""
     found = [records()[0]]
     for i, (train_loss, dev_loss) in enumerate(losses, 1):
         found += training([train_loss])
         found[-1] |= {"step": i, "epoch": float(i)}
-        evaluation = {**records()[4], "step": i, "epoch": float(i), "metrics": {"loss": dev_loss, "f1": 1.0}}
+        metrics = {"loss": dev_loss, "f1": 10.0 - dev_loss if f1 is None else f1[i - 1]}
+        evaluation = {**records()[4], "step": i, "epoch": float(i), "metrics": metrics}
         found.append(evaluation)
         if on_train:
             found.append(evaluation | {"split": "train", "metrics": {"loss": train_loss / 2, "f1": 2.0}})
-    return found
+    return [*found, {**records()[-1], "step": len(losses), "epoch": float(len(losses))}]
 
 
 @pytest.mark.parametrize(
@@ -184,11 +186,49 @@ def test_the_verdict_follows_its_rule(tmp_path, losses, verdict, since):
     assert found["gap"]["last"] == pytest.approx(losses[-1][1] - losses[-1][0])
 
 
+def test_a_loss_that_rises_while_the_metric_gets_better_is_no_overfitting_yet(tmp_path):
+    found = summary(tmp_path, course((1.0, 0.9), (0.5, 0.6), (0.2, 0.7), f1=[50.0, 60.0, 61.0]))
+    assert found["generalisation"]["verdict"] == "healthy" and found["suggestions"] == []
+    (remark,) = found["generalisation"]["remarks"]
+    assert "has risen since step 2 while f1 got better" in remark
+
+
+def test_a_gain_within_the_interval_is_no_sign_of_underfitting(tmp_path):
+    for gain, verdict in ((1.0, "healthy"), (3.0, "underfitting")):
+        found = course((1.0, 0.9), (0.8, 0.8), f1=[50.0, 50.0 + gain])
+        found[-2]["intervals"] = {"f1": [48.0, 52.0]}
+        assert summary(tmp_path, found)["generalisation"]["verdict"] == verdict
+
+
+def test_a_run_that_goes_on_is_not_called_underfitting(tmp_path):
+    assert summary(tmp_path, course((1.0, 0.9), (0.8, 0.8))[:-1])["generalisation"]["verdict"] == "healthy"
+
+
+def test_a_run_that_diverged_is_called_so_and_told_its_rate(tmp_path):
+    found = course((1.0, 0.9), (0.8, 0.8))
+    found[-1]["reason"] = "diverged"
+    found.insert(1, {**records()[1], "trains": [{"parameters": 1}]})
+    for record in found:
+        if record["kind"] == "train":
+            record["lr"] = {"all": 0.5}
+    diverged = summary(tmp_path, found)
+    assert diverged["generalisation"]["verdict"] == "diverged"
+    assert diverged["suggestions"][0].startswith("the run diverged at step 2: lower optim.lr (highest here: 0.5)")
+    found[-2]["metrics"]["loss"], found[-1]["reason"] = None, "finished"
+    assert summary(tmp_path, found)["generalisation"]["verdict"] == "diverged"
+
+
+def test_events_count_where_no_loss_is_finite(tmp_path):
+    event = {"kind": "event", "step": 0, "epoch": 0.0, "seconds": 1.0, "event": "nonfinite", "loss": None}
+    found = summary(tmp_path, [records()[0], *[event] * 3])["stability"]
+    assert (found["nonfinite"], found["losses"], found["scatter"]) == (3, 0, None)
+
+
 def test_on_the_same_footing_where_the_run_evaluated_training_texts(tmp_path):
     found = summary(tmp_path, course((1.0, 0.9), (0.5, 0.6), on_train=True))
     assert found["generalisation"]["footing"] == "same"
     assert found["generalisation"]["gap"] == pytest.approx({"first": 0.4, "last": 0.35})
-    assert found["generalisation"]["metric_gap"] == {"first": 1.0, "last": 1.0}
+    assert found["generalisation"]["metric_gap"] == pytest.approx({"first": 2.0 - 9.1, "last": 2.0 - 9.4})
     assert len(found["evaluations"]) == 2 and found["evaluations"][0]["on_train"]["f1"] == 2.0
 
 
@@ -198,8 +238,8 @@ def test_a_dev_metric_above_that_of_the_training_sample_is_chance_or_an_easier_s
         if record.get("split") == "train":
             record["metrics"]["f1"] = 0.5
     found = summary(tmp_path, found, eval={"metric": "f1", "train_sample": 500})["generalisation"]
-    assert found["metric_gap"]["last"] == -0.5 and found["verdict"] != "overfitting"
-    (remark,) = found["remarks"]
+    assert found["metric_gap"]["last"] == pytest.approx(0.5 - 9.4) and found["verdict"] != "overfitting"
+    remark = found["remarks"][0]
     assert "evaluated alike" in remark and "500" in remark
 
 
@@ -228,7 +268,7 @@ def test_intervals_are_wilsons_or_the_runs_own(tmp_path):
 
 def test_every_suggestion_has_its_number_and_there_are_five_at_most(tmp_path):
     found = course((1.0, 0.9), (0.5, 0.95), (0.4, 1.0), (0.3, 1.1))
-    found[2]["metrics"]["f1"], found[2]["intervals"] = 9.0, {"f1": [5.0, 13.0]}
+    found[2]["metrics"]["f1"], found[2]["intervals"] = 9.5, {"f1": [5.5, 13.5]}
     for record in found:
         if record["kind"] == "train":
             record |= {"clipped": 0.9, "padding": 0.5, "grad_norm": 1.0, "grad_norm_max": 1.0}
@@ -238,14 +278,24 @@ def test_every_suggestion_has_its_number_and_there_are_five_at_most(tmp_path):
     assert all(any(c.isdigit() for c in text) for text in given)
 
 
-def test_a_limit_that_always_bites_is_no_reason_for_a_lower_rate(tmp_path):
-    """Adam divides by the gradient's size anyway; only a limit that bites now and then says that steps are wild."""
+def test_only_a_limit_that_bites_in_some_steps_says_that_they_are_wild(tmp_path):
+    """Adam divides by the gradient's size anyway: where it bites in all of them, nothing is to be done."""
     advice = {}
     for share in (0.4, 0.7, 1.0):
         found = [records()[0], *training([1.0, 0.9], clipped=share, grad_norm=3.4, grad_norm_max=9.0)]
         advice[share] = summary(tmp_path, found, optim={"clip": 1.0})["suggestions"]
-    assert advice[0.4] == [] and "lower optim.lr" in advice[0.7][0]
-    assert "median norm being 3.4: raise optim.clip (1) above that" in advice[1.0][0]
+    assert advice[0.4] == advice[1.0] == [] and "lower optim.lr" in advice[0.7][0]
+
+
+def test_advice_does_not_contradict_itself(tmp_path):
+    """More epochs, or fewer? The best evaluation is the second of five, and the loss falls again at the end."""
+    found = course((1.0, 0.9), (0.8, 0.8), (0.8, 0.9), (0.8, 0.9), (0.8, 0.7), f1=[1.0, 9.0, 2.0, 2.0, 8.0])
+    for i, record in enumerate(r for r in found if r["kind"] == "eval"):
+        record["clock"] = record["clock"] | {"train": float(i + 1)}
+    advice = summary(tmp_path, found)["suggestions"]
+    assert any("fewer epochs" in text for text in advice) and not any("more epochs" in text for text in advice)
+    found[-1]["reason"] = "stopped early"
+    assert not any("eval.patience" in text for text in summary(tmp_path, found)["suggestions"])
 
 
 def test_a_good_run_needs_no_advice(tmp_path):
@@ -274,11 +324,18 @@ def test_runs_that_share_all_but_the_seed_are_one_row(tmp_path):
     assert found["rows"][0]["metrics"]["f1"] == pytest.approx({"mean": 72.0, "sd": np.sqrt(8), "n": 2})
     (difference,) = found["differences"]
     assert difference["difference"] == -11.0 and difference["tests"][0]["test"] == "Welch's t"
-    assert difference["tests"][0]["p"] == pytest.approx(
-        0.0693, abs=1e-4
-    )  # scipy: ttest_ind, equal_var=False and difference["distinguishable"] is False
-    assert found["effects"] == [{"setting": "optim.lr", "from": "1", "to": "2", "change": 11.0}]
+    assert difference["tests"][0]["p"] == pytest.approx(0.0693, abs=1e-4)  # scipy: ttest_ind, equal_var=False
+    assert difference["settings_differ"] is None  # two runs say too little to deny it
+    (effect,) = found["effects"]
+    assert {key: effect[key] for key in ("setting", "from", "to", "change")} == {
+        "setting": "optim.lr", "from": "1", "to": "2", "change": 11.0}  # fmt: skip
+    assert effect["tests"] == difference["tests"]
     assert found["leaders"]["f1"] == 0
+
+
+def test_of_a_sweep_neighbouring_values_are_compared(tmp_path):
+    runs = [of(tmp_path, f"r{lr}", 50.0 + lr, optim={"lr": lr}) for lr in (1, 2, 4)]
+    assert [(e["from"], e["to"]) for e in compare(runs)["effects"]] == [("2", "4"), ("1", "2")]
 
 
 def test_an_epoch_that_made_things_worse_is_found(tmp_path):
@@ -290,14 +347,11 @@ def test_an_epoch_that_made_things_worse_is_found(tmp_path):
     runs = [summary(tmp_path, found, name="worse"), of(tmp_path, "better", 40.0, optim={"lr": 1})]
     worse, better = sorted(compare(runs)["rows"], key=lambda row: row["runs"], reverse=True)
     assert [e["mean"] for e in worse["by_epoch"]] == [20.0, 15.0]
-    assert [e["mean"] for e in better["by_epoch"]] == [
-        20,
-        35,
-    ]
+    assert [e["mean"] for e in better["by_epoch"]] == [20.0, 35.0]
     assert [(e["fell"], e["interval"]) for e in worse["by_epoch"]] == [(None, 4.0), (5.0, 4.0)]
     page = as_text(comparison_report(compare(runs)))
-    assert "worse: f1 20.0, 15.0; fell by 5.0 in epoch 2 (beyond the 95 % interval of ± 4.0)" in page
-    assert "better: f1 20.0, 35.0; never fell" in page
+    assert "worse: f1 20.0, 15.0; worse by 5.0 in epoch 2 (beyond the 95 % interval of ± 4.0)" in page
+    assert "better: f1 20.0, 35.0; never got worse" in page
 
 
 def test_the_steadiest_run_is_first_by_stability(tmp_path):
@@ -321,13 +375,27 @@ def test_scores_that_were_kept_are_compared_example_by_example(tmp_path):
     ):
         (Path(run["folder"]) / "best").mkdir()
         save_file({"f1": scores}, Path(run["folder"]) / "best" / "dev_scores.safetensors")
-    (test,) = compare(runs)["differences"][0]["tests"]
+        run["best"]["f1"] = float(scores.mean())  # those of another evaluation would not be used
+    (difference,) = compare(runs)["differences"]
+    (test,) = difference["tests"]
     assert (test["test"], test["n"]) == ("paired bootstrap", 500) and test["p"] < 0.01
+    assert difference["models_differ"] and difference["settings_differ"] is None
+    page = as_text(comparison_report(compare(runs)))
+    assert "distinguishable as models, too few runs to say so of the settings" in " ".join(page.split())
+
+    runs[0]["spec"]["data"] = {"dev_fraction": 0.1}  # the same number of other examples
+    (difference,) = compare(runs)["differences"]
+    assert difference["tests"] == [] and difference["untested"] == "other development sets"
+    runs[0]["spec"].pop("data")
+    runs[0]["best"]["f1"] += 1
+    assert compare(runs)["differences"][0]["untested"] == "its scores of the examples are not there"
 
 
 def test_one_run_each_is_no_test(tmp_path):
     found = compare([of(tmp_path, name, score, optim={"lr": lr}) for name, score, lr in (("a", 60, 1), ("b", 61, 2))])
-    assert found["differences"][0]["tests"] == [] and found["differences"][0]["distinguishable"] is None
+    (difference,) = found["differences"]
+    assert difference["tests"] == [] and difference["models_differ"] is difference["settings_differ"] is None
+    assert "too few runs to say more" in as_text(comparison_report(found))
 
 
 def test_settings_are_compared_by_their_dotted_names():
@@ -371,3 +439,62 @@ def test_a_run_record_of_the_first_version_is_understood(tmp_path):
     found[0]["data"] = {"train": {"questions": 7}, "dev": {"questions": 5}}
     s = summary(tmp_path, found)
     assert s["data"] == {"train": "7 questions", "dev": "5 questions"} and "an older version" in s["remarks"][0]
+
+
+def test_runs_that_go_on_neither_count_nor_lead(tmp_path):
+    ended = [of(tmp_path, f"a{seed}", 60.0 + seed, seed=seed, optim={"lr": 1}) for seed in (0, 1)]
+    going = summary(tmp_path, records()[:-1], name="a2", seed=2, optim={"lr": 1})
+    other = summary(tmp_path, records()[:-1], name="b", optim={"lr": 2})
+    other["best"]["f1"] = 99.0
+    found = compare([*ended, going, other])
+    assert [row["runs"] for row in found["rows"]] == [["a0", "a1"], ["b"]]
+    assert found["rows"][0]["left_out"] == [{"run": "a2", "status": "unfinished"}] and not found["rows"][1]["ended"]
+    assert found["differences"] == found["effects"] == [] and not found["leaders"]
+    page = as_text(comparison_report(found))
+    assert "a2 is unfinished and does not count" in page and "row 2 is of runs that have not ended" in page
+
+
+def test_a_seed_that_is_there_twice_is_no_repetition(tmp_path):
+    found = compare([of(tmp_path, "a", 60.0, seed=1), of(tmp_path, "again", 60.0, seed=1)])
+    assert found["remarks"] == ["again has the seed of a: it is no independent repetition"]
+
+
+def test_runs_on_other_data_are_no_repetitions_of_each_other(tmp_path):
+    runs = [of(tmp_path, name, score, seed=i) for i, (name, score) in enumerate((("a", 60.0), ("b", 70.0)))]
+    runs[0]["fingerprints"], runs[1]["fingerprints"] = {"dev": "1" * 64}, {"dev": "2" * 64}
+    found = compare(runs)
+    assert found["differing"] == ["data (fingerprint)"] and len(found["rows"]) == 2
+
+
+def test_diaries_that_log_at_different_intervals_are_not_ranked_by_stability(tmp_path):
+    runs = [
+        summary(tmp_path, [records()[0], *training([1.0] * 9, every=every), *records()[-2:]], name=name, amp=name)
+        for name, every in (("often", 1), ("seldom", 5))
+    ]
+    found = compare(runs)
+    assert found["steady_order"] is None and not {"scatter", "per_100_steps"} & found["leaders"].keys()
+    assert found["differences"][0]["oscillations_ratio"] is None
+    assert "not ranked: a loss in these diaries is the mean of 1, 5 steps" in as_text(comparison_report(found))
+
+
+def test_scatter_is_what_remains_beside_the_trend():
+    smooth = np.linspace(4.0, 1.0, 100)
+    assert scatter(smooth) == pytest.approx(0, abs=1e-6)
+    noise = np.random.default_rng(0).normal(0, 0.1, 4000)
+    assert scatter(2 + noise) == pytest.approx(0.1, rel=0.03)
+    spiky = np.full(100, 2.0)
+    spiky[[3, 50, 80]] = 20.0
+    assert scatter(spiky) > scatter(2 + noise)
+    assert scatter(np.array([1.0, 2.0])) is None and scatter(np.zeros(30)) == 0
+
+
+def test_the_deciding_metric_has_a_column_and_only_known_directions_lead(tmp_path):
+    found = [records() for _ in range(2)]
+    for i, diary in enumerate(found):
+        diary[0]["spec"] = SPEC | {"eval": {"metric": "matthews"}, "name": f"r{i}", "optim": {"lr": i}}
+        for record in diary:
+            if record["kind"] == "eval":
+                record["metrics"] |= {"matthews": 50.0 + i, "ece": 5.0 + i}
+    compared = compare([summarise(read_diary(write(tmp_path / str(i), diary))) for i, diary in enumerate(found)])
+    assert "matthews" in compared["leaders"] and "ece" not in compared["leaders"]
+    assert "*51.0" in as_text(comparison_report(compared))
