@@ -238,9 +238,7 @@ def health_block(s: dict) -> Block:
         if found["metric_gap"]:
             metric, ahead = s["metric"], found["metric_gap"]
             first, last = (number(ahead[key], metric, "+") for key in ("first", "last"))
-            lines.append(
-                ("metric gap", f"{metric} on a sample of training, less that on dev: {first} first, {last} last")
-            )
+            lines.append(("metric gap", f"{metric} better on a sample of training, by {first} first, {last} last"))
         if change["loss"]:
             text = f"dev loss {change['loss']:+.3f}, training loss {change['train_loss']:+.3f}"
             lines.append(("since lowest", text))
