@@ -29,6 +29,12 @@ def mean_loss(diary: Diary, chosen: np.ndarray) -> float | None:
     return float(loss[known] @ examples[known] / examples[known].sum()) if examples[known].sum() else None
 
 
+def first_loss(diary: Diary) -> float | None:
+    """The training loss of the first record that has one."""
+    known = diary.train["loss"][np.isfinite(diary.train["loss"])]
+    return float(known[0]) if len(known) else None
+
+
 def throughput(diary: Diary) -> dict:
     """tokens_per_second: real tokens (padding excluded) over the time spent in training steps, data included; low,
     median and high are the quartiles over the train records. stalled: how many records were more than ten times slower
@@ -228,7 +234,7 @@ def summarise(diary: Diary, threshold: float = 0.01) -> dict:
         "epochs": epochs(diary, table),
         "parameters": start["parameters"],
         "phases": phases(diary, table, start["parameters"]),
-        "generalisation": generalisation(table, spec, status, half),
+        "generalisation": generalisation(table, spec, status, half, first_loss(diary)),
         "stability": stability(diary, threshold),
         "coverage": sure,
         "seconds": {"total": diary.seconds, **clock},

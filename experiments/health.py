@@ -12,16 +12,20 @@ from experiments.spec import direction
 # ---- generalisation --------------------------------------------------------------------------------------------------
 
 RISE, FALL = 0.02, 0.05  # of the dev loss: what counts as worse again, and as still getting better
+LEARNT = 0.5  # of the first training loss: a run that ends above it has hardly learnt its training set
 
 
-def generalisation(table: list[dict], spec: dict, status: str, half: float | None) -> dict | None:
+def generalisation(
+    table: list[dict], spec: dict, status: str, half: float | None, first_loss: float | None
+) -> dict | None:
     """Training against development, and a verdict by this rule:
 
     diverged       the run ended so, or its last dev loss is not finite
     overfitting    the dev loss has risen by more than 2 % since its lowest evaluation, the training loss has fallen
                    since, and eval.metric is no better than it was there. `since` is that evaluation's step.
-    underfitting   the run has ended, the dev loss still fell by more than 5 % from the last evaluation but one to the
-                   last, and eval.metric got better by more than `half` of its 95 % interval
+    underfitting   the run has ended, and its training loss is still above half of the first in the diary (`learnt`, one
+                   less the ratio of both, is below 0.5), or the dev loss still fell by more than 5 % from the last
+                   evaluation but one to the last and eval.metric got better by more than `half` of its 95 % interval
     healthy        none of these
     unknown        fewer than two evaluations
 
@@ -45,7 +49,8 @@ def generalisation(table: list[dict], spec: dict, status: str, half: float | Non
     lowest, last = min(rows, key=lambda row: row["loss"]), rows[-1]
     change = {key: last[key] - lowest[key] for key in ("train_loss", "loss")}
     diverged = status == "diverged" or table[-1].get("loss") is None
-    verdict = "diverged" if diverged else verdict_of(rows, lowest, half)
+    learnt = 1 - last["train_loss"] / first_loss if first_loss else None
+    verdict = "diverged" if diverged else verdict_of(rows, lowest, half, learnt)
     if verdict == "underfitting" and status == "unfinished":
         verdict = "healthy"  # so far: it was meant to go on
     gaps = [row["loss"] - row["train_loss"] for row in rows]
@@ -63,6 +68,7 @@ def generalisation(table: list[dict], spec: dict, status: str, half: float | Non
         "verdict": verdict,
         "since": lowest["step"] if verdict == "overfitting" else None,
         "change": change,
+        "learnt": learnt,
         "last_fall": rows[-2]["loss"] - last["loss"] if len(rows) > 1 else None,
         "footing": "same" if same else "training mode",
         "gap": {"first": gaps[0], "last": gaps[-1]},
@@ -76,7 +82,7 @@ def rises(lowest: dict, last: dict) -> bool:
     return last["loss"] - lowest["loss"] > RISE * lowest["loss"] and last["train_loss"] < lowest["train_loss"]
 
 
-def verdict_of(rows: list[dict], lowest: dict, half: float | None) -> str:
+def verdict_of(rows: list[dict], lowest: dict, half: float | None, learnt: float | None) -> str:
     """See `generalisation`."""
     if len(rows) < 2:
         return "unknown"
@@ -88,6 +94,8 @@ def verdict_of(rows: list[dict], lowest: dict, half: float | None) -> str:
     if rises(lowest, last) and not (gained(lowest) or 0) > 0:
         return "overfitting"
     better = gained(before)
+    if learnt is not None and learnt < LEARNT:
+        return "underfitting"
     if before["loss"] - last["loss"] > FALL * before["loss"] and (better is None or better > (half or 0)):
         return "underfitting"
     return "healthy"

@@ -254,8 +254,8 @@ def health_block(s: dict) -> Block:
         "volatility: mean of the standard deviations of 20 losses in a row; scatter: the same around their trend; "
         "spike: above the mean of the 20 before by more than 3 of their standard deviations and 10 %; "
         "overfitting: the dev loss rose by more than 2 % while the training loss fell and the metric got no better; "
-        "underfitting: it still fell by more than 5 % in the last interval, and the metric got better by more than its "
-        "interval"
+        "underfitting: the training loss fell by less than half, or in the last interval the dev loss fell by more "
+        "than 5 % and the metric got better by more than its 95 % interval"
     )
     return Block("Health", lines=lines, note=note)
 

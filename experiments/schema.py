@@ -68,6 +68,7 @@ ONE_RUN = {
     "generalisation.since": "the step since which it overfits",
     "generalisation.change.train_loss": "the last training loss less that at the lowest development loss",
     "generalisation.change.loss": "the last development loss less the lowest",
+    "generalisation.learnt": "one less the last training loss over the first in the diary",
     "generalisation.last_fall": "by how much the development loss fell in the last interval",
     "generalisation.footing": "same (both in evaluation mode) or training mode",
     "generalisation.gap.first": "development loss less training loss, at the first evaluation",

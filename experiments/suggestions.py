@@ -1,5 +1,6 @@
 """Advice, each tied to a figure of the summary: no advice without a number, and never more than five."""
 
+from experiments.health import LEARNT
 from experiments.spec import NOT_PERCENT
 
 MOST = 5
@@ -60,6 +61,11 @@ def wasted(s: dict) -> str | None:
 
 def unfinished_learning(s: dict) -> str | None:
     found = s["generalisation"]
+    if found and found["verdict"] == "underfitting" and found["learnt"] is not None and found["learnt"] < LEARNT:
+        highest = max((rate["highest"] for phase in s["phases"] for rate in phase["lr"].values()), default=None)
+        rate = "" if highest is None else f" (this was {highest:.2g})"
+        longer = ", or more epochs" if s["best"] is s["final"] else ""
+        return f"the training loss fell by {found['learnt']:.0%} only: another optim.lr{rate}{longer}"
     if found and found["verdict"] == "underfitting" and s["best"] is s["final"]:
         return f"the dev loss still fell by {found['last_fall']:.3f} in the last interval: train for more epochs"
     return None

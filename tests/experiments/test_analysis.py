@@ -154,10 +154,12 @@ def test_stability_of_runs_that_log_at_other_intervals(tmp_path):
 # ---- generalisation --------------------------------------------------------------------------------------------------
 
 
-def course(*losses: tuple[float, float], on_train: bool = False, f1: list | None = None) -> list[dict]:
+def course(
+    *losses: tuple[float, float], on_train: bool = False, f1: list | None = None, first: float = 10.0
+) -> list[dict]:
     """A run that finished: a run record and evaluations; each has (training loss before it, dev loss), and an f1 that
-    falls as the dev loss rises, or the given one."""
-    found = [records()[0]]
+    falls as the dev loss rises, or the given one. first: the training loss that it began with."""
+    found = [records()[0], {**training([first])[0], "step": 0, "epoch": 0.0, "examples": 0}]
     for i, (train_loss, dev_loss) in enumerate(losses, 1):
         found += training([train_loss])
         found[-1] |= {"step": i, "epoch": float(i)}
@@ -184,6 +186,14 @@ def test_the_verdict_follows_its_rule(tmp_path, losses, verdict, since):
     found = summary(tmp_path, course(*losses))["generalisation"]
     assert (found["verdict"], found["since"], found["footing"]) == (verdict, since, "training mode")
     assert found["gap"]["last"] == pytest.approx(losses[-1][1] - losses[-1][0])
+
+
+def test_a_run_that_has_not_learnt_half_of_its_training_set_is_underfitting(tmp_path):
+    for last, verdict in ((0.51, "underfitting"), (0.49, "healthy")):
+        found = summary(tmp_path, course((0.9, 0.9), (last, 0.87), first=1.0))
+        assert found["generalisation"]["verdict"] == verdict
+        assert found["generalisation"]["learnt"] == pytest.approx(1 - last)
+        assert any("fell by 49% only" in text for text in found["suggestions"]) is (verdict == "underfitting")
 
 
 def test_a_loss_that_rises_while_the_metric_gets_better_is_no_overfitting_yet(tmp_path):
@@ -258,8 +268,8 @@ def test_a_dev_loss_below_training_is_named_for_what_it_is(tmp_path):
 def test_intervals_are_wilsons_or_the_runs_own(tmp_path):
     found = course((1.0, 0.9))
     found[0]["data"]["splits"]["dev"]["examples"] = 100
-    found[2]["metrics"] = {"loss": 0.9, "f1": 50.0, "exact": 90.0}
-    found[2]["intervals"] = {"f1": [45.0, 55.0]}
+    found[3]["metrics"] = {"loss": 0.9, "f1": 50.0, "exact": 90.0}
+    found[3]["intervals"] = {"f1": [45.0, 55.0]}
     sure = summary(tmp_path, found)["coverage"]
     assert sure["intervals"]["f1"] == {"low": 45.0, "high": 55.0, "by": "bootstrap"}
     assert sure["intervals"]["exact"]["low"] == pytest.approx(82.563, abs=1e-3)
@@ -268,7 +278,7 @@ def test_intervals_are_wilsons_or_the_runs_own(tmp_path):
 
 def test_every_suggestion_has_its_number_and_there_are_five_at_most(tmp_path):
     found = course((1.0, 0.9), (0.5, 0.95), (0.4, 1.0), (0.3, 1.1))
-    found[2]["metrics"]["f1"], found[2]["intervals"] = 9.5, {"f1": [5.5, 13.5]}
+    found[3]["metrics"]["f1"], found[3]["intervals"] = 9.5, {"f1": [5.5, 13.5]}
     for record in found:
         if record["kind"] == "train":
             record |= {"clipped": 0.9, "padding": 0.5, "grad_norm": 1.0, "grad_norm_max": 1.0}
