@@ -10,7 +10,7 @@ SCORES = "dev_scores.safetensors"  # in best/: the score of each development exa
 LIKELY = 0.05  # a p below it is called a difference
 ENOUGH_RUNS = 3  # in each row, to say that settings do not differ, and not only models
 # What tells development sets of the same files apart.
-SPLITTING = ("dev_fraction", "folds", "fold", "dev_limit", "text", "pair", "label")
+SPLITTING = ("dev", "dev_fraction", "folds", "fold", "dev_limit", "text", "pair", "label")
 
 
 def against(first: tuple[dict, list[dict]], other: tuple[dict, list[dict]]) -> dict:
