@@ -3,7 +3,8 @@
     python -m experiments.bench --exp exp/bert_phase2.json --steps 40
 
 All variants take turns on the same batches, in an order shuffled for each batch, and are compared batch by batch: the
-ratios hold although the machine's speed drifts. Nothing is written.
+ratios hold although the machine's speed drifts. Where transformers and peft are installed (extra `peers`), their steps
+take part. Nothing is written.
 """
 
 import argparse
@@ -13,6 +14,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from unittest.mock import patch
 
@@ -102,10 +104,30 @@ VARIANTS: dict[str, Callable[[Run], Undo]] = {
 }
 
 
+def theirs(run: Run, phase: int, attention: str) -> Callable[[Run], Undo]:
+    """The same step through transformers and peft, see experiments/peer.py."""
+    from experiments.peer import Peer, make_optimizer, parameters_by_our_names, set_trainable
+
+    peer = Peer(run, attention).to(run.device).train()
+    parameters = parameters_by_our_names(run, peer)
+    optimizer = make_optimizer(run, parameters)
+    set_trainable(run, peer, parameters, phase)
+
+    @contextlib.contextmanager
+    def swapped(run: Run):
+        with patch.object(run, "model", peer), patch.object(run, "optimizer", optimizer):
+            yield
+
+    return swapped
+
+
 def measure(run: Run, steps: int, phase: int) -> dict[str, np.ndarray]:
     """{variant: seconds of each step [steps]}. The first three batches warm up and do not count."""
     train.enter_phase(run, phase)
     train.set_rates(run)
+    if find_spec("transformers") and find_spec("peft"):
+        VARIANTS["transformers and peft (sdpa, their default)"] = theirs(run, phase, "sdpa")
+        VARIANTS["transformers and peft (eager)"] = theirs(run, phase, "eager")
     seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
     first, end = run.phase_span(phase)
     for position in tqdm(range(first, min(first + steps + 3, end)), disable=None):
@@ -148,10 +170,10 @@ def main(argv: list[str] | None = None) -> int:
     first, _ = run.phase_span(arguments.phase)
     tokens = [sum(int(run.task.lengths[rows].sum()) for rows in run.order[first + 3 + i]) for i in range(len(base))]
     print(f"{run.spec.name}, phase {arguments.phase}, {len(base)} steps, {run.device}, {run.precision.name}")
-    print(f"{'':40} {'real tokens/s':>14}   time against as shipped, median [quartiles]")
+    print(f"{'':44} {'real tokens/s':>14}   time against as shipped, median [quartiles]")
     for name, values in seconds.items():
         low, middle, high = np.percentile(values / base, [25, 50, 75])
-        print(f"{name:40} {np.median(np.array(tokens) / values):14,.0f}   {middle:.3f} [{low:.3f}, {high:.3f}]")
+        print(f"{name:44} {np.median(np.array(tokens) / values):14,.0f}   {middle:.3f} [{low:.3f}, {high:.3f}]")
     return 0
 
 

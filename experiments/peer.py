@@ -96,27 +96,37 @@ def parameters_by_our_names(run: Run, peer: Peer) -> dict[str, nn.Parameter]:
     return found
 
 
-def compare(run: Run, attention: str) -> dict:
-    """Train the peer through all phases. Returns its evaluations and speed."""
-    peer = Peer(run, attention).to(run.device).train()
-    parameters = parameters_by_our_names(run, peer)
+def make_optimizer(run: Run, parameters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
+    """As their Trainer makes it, with our groups."""
     settings = [
         {"params": [parameters[name] for name in group.names], "weight_decay": group.weight_decay}
         for group in run.groups
     ]
     optim = run.spec.optim
-    optimizer = torch.optim.AdamW(settings, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps)
+    return torch.optim.AdamW(settings, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps)
+
+
+def set_trainable(run: Run, peer: Peer, parameters: dict[str, nn.Parameter], index: int) -> None:
+    """Freeze and unfreeze for a phase of our spec."""
+    for parameter in peer.parameters():
+        parameter.requires_grad_(False)
+        parameter.grad = None
+    for name, parameter in parameters.items():
+        parameter.requires_grad_(entry_for(run.spec.phases[index], name) is not None)
+
+
+def compare(run: Run, attention: str) -> dict:
+    """Train the peer through all phases. Returns its evaluations and speed."""
+    peer = Peer(run, attention).to(run.device).train()
+    parameters = parameters_by_our_names(run, peer)
+    optimizer = make_optimizer(run, parameters)
     phase, seconds, tokens, evaluations = None, 0.0, 0, []
     for position in tqdm(range(len(run.order)), disable=None):
         index = next(i for i, end in enumerate(run.phase_ends) if position < end)
         begin, end = run.phase_span(index)
         if index != phase:
             phase = index
-            for parameter in peer.parameters():
-                parameter.requires_grad_(False)
-                parameter.grad = None
-            for name, parameter in parameters.items():
-                parameter.requires_grad_(entry_for(run.spec.phases[index], name) is not None)
+            set_trainable(run, peer, parameters, index)
         factor = rate_factor(run.spec.phases[index], position - begin, end - begin)
         for group, each in zip(run.groups, optimizer.param_groups, strict=True):
             each["lr"] = (group.peaks[index] or 0.0) * factor
