@@ -122,7 +122,8 @@ def wait_for(command: list[str]) -> int:
         try:
             while True:
                 try:
-                    return process.wait()
+                    code = process.wait()
+                    return code if code >= 0 else 128 - code  # killed by a signal: as a shell has it
                 except KeyboardInterrupt:
                     continue
         finally:
