@@ -129,13 +129,20 @@ def oscillations(loss: np.ndarray, threshold: float) -> int:
     return int((np.abs(np.diff(loss)) > threshold * np.abs(loss[:-1])).sum())
 
 
+def windows_of(loss: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
+    """How many losses a window has (WINDOW, or all where there are fewer), and of each window the mean and the sum of
+    the squared deviations from it [N - count + 1]. By sums: a diary may have 100,000 losses."""
+    count, level = min(WINDOW, len(loss)), loss.mean()
+    ones, centred = np.ones(count), loss - level  # squares of what is near 0 lose no digits
+    mean = np.convolve(centred, ones, "valid") / count
+    squares = np.convolve(centred * centred, ones, "valid") - count * mean * mean
+    return count, mean + level, np.maximum(squares, 0)
+
+
 def rolling(loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and sample standard deviation of each WINDOW consecutive losses [N - WINDOW + 1]; of all of them where there
-    are fewer."""
-    if len(loss) < WINDOW:
-        return np.array([loss.mean()]), np.array([loss.std(ddof=1)])
-    windows = np.lib.stride_tricks.sliding_window_view(loss, WINDOW)
-    return windows.mean(1), windows.std(1, ddof=1)
+    """Mean and sample standard deviation of each WINDOW consecutive losses, of all of them where there are fewer."""
+    count, mean, squares = windows_of(loss)
+    return mean, np.sqrt(squares / (count - 1))
 
 
 def spikes(loss: np.ndarray) -> np.ndarray:
@@ -150,13 +157,12 @@ def spikes(loss: np.ndarray) -> np.ndarray:
 def scatter(loss: np.ndarray) -> float | None:
     """How far losses lie from their own trend: the standard deviation of the residuals around the straight line through
     WINDOW consecutive losses (all, where there are fewer); the mean over all such windows."""
-    count = min(WINDOW, len(loss))
-    if count < 3:
+    if len(loss) < 3:
         return None
-    windows = np.lib.stride_tricks.sliding_window_view(loss, count)
+    count, _, squares = windows_of(loss)
     x = np.arange(count) - (count - 1) / 2
-    slope = windows @ x / (x @ x)
-    residuals = np.maximum(windows.var(1) * count - slope**2 * (x @ x), 0)
+    slope = np.convolve(loss - loss.mean(), x[::-1], "valid") / (x @ x)
+    residuals = np.maximum(squares - slope**2 * (x @ x), 0)
     return float(np.sqrt(residuals / (count - 2)).mean())
 
 
