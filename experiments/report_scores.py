@@ -3,8 +3,8 @@
 import textwrap
 from pathlib import Path
 
-from experiments.render import WIDTH, table
-from experiments.report import mean_sd, number
+from experiments.render import WIDTH, fitting, table
+from experiments.report import Block, mean_sd, number
 from inputs import one_line
 
 # ---- eval.py score: answers to questions -----------------------------------------------------------------------------
@@ -24,13 +24,15 @@ SCORES = {
 
 
 def score_table(results: list[dict], names: dict[str, str]) -> list[str]:
-    """A row per run. names: {metric: column}; those that no run has are left out."""
+    """A row per run, in several tables where one would be too wide. names: {metric: column}; those that no run has are
+    left out."""
     columns = [key for key in names if any(key in result for result in results)]
     rows = [
-        {"": short(result["run"]), **{names[key]: number(result.get(key), key) for key in columns}}
+        {"run": short(result["run"]), **{names[key]: number(result.get(key), key) for key in columns}}
         for result in results
     ]
-    return table(rows, ["", *(names[key] for key in columns)])
+    block = Block("", rows)
+    return [line for part in fitting(block, list(rows[0]), WIDTH) for line in table(block.rows, part)]
 
 
 def seed_lines(groups: list[dict], names: dict[str, str]) -> list[str]:
