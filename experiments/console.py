@@ -11,7 +11,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 from experiments.assemble import unused_tensors
-from experiments.report import amount, clock_line, duration, number
+from experiments.blocks import amount, clock_line, duration, number
 from experiments.run import Run
 from experiments.schedule import phase_table
 from inputs import one_line

@@ -2,8 +2,8 @@
 
 import html
 
+from experiments.blocks import Block
 from experiments.charts import CHARTS, COLOURS, chart
-from experiments.report import Block
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #ffffff; --soft: #6a6a6a; --line: #d9d9d9; --best: #e8f4ea }

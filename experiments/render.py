@@ -1,11 +1,11 @@
-"""Blocks (experiments/report.py) as terminal text and as Markdown."""
+"""Blocks (experiments/blocks.py) as terminal text and as Markdown."""
 
 import os
 import textwrap
 from collections.abc import Collection
 from typing import TextIO
 
-from experiments.report import Block
+from experiments.blocks import Block
 
 WIDTH = 100
 BOLD, GREEN, DIM, PLAIN = "\033[1m", "\033[32m", "\033[2m", "\033[0m"

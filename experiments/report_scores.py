@@ -3,8 +3,8 @@
 import textwrap
 from pathlib import Path
 
+from experiments.blocks import Block, mean_sd, number
 from experiments.render import WIDTH, fitting, table
-from experiments.report import Block, mean_sd, number
 from inputs import one_line
 
 # ---- eval.py score: answers to questions -----------------------------------------------------------------------------

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from experiments.report import COLUMN, Block, amount, duration, mean_sd, number, shown_metrics
+from experiments.blocks import COLUMN, Block, amount, duration, mean_sd, number, shown_metrics
 
 MOST_SETTINGS = 8  # columns of settings in a table; --json has all
 

@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 
 import eval as eval_py
+from experiments.blocks import amount, duration
 from experiments.reading import read_summary
-from experiments.report import amount, duration
 from experiments.schema import SCHEMA
 
 ROOT = Path(__file__).resolve().parents[1]
