@@ -369,6 +369,11 @@ def main(argv: list[str] | None = None) -> int:
             return work(run, remark, console.resume_command(argv))
     except (InputError, OSError) as error:
         return refuse("train.py", error)
+    except (MemoryError, RuntimeError) as error:
+        if not machine.out_of_memory(error):
+            raise
+        console.say(f"train.py: {one_line(reason(error))}; it takes more memory to set this up", sys.stderr)
+        return 1
     except KeyboardInterrupt:
         console.say("train.py: interrupted before training began", sys.stderr)
         return 130
@@ -398,8 +403,11 @@ def work(run: Run, remark: str | None, go_on: str) -> int:
             f"{one_line(reason(error))}; last/ is intact. Make it writable or make room, then: {go_on}",
             1,
         )
-    except torch.OutOfMemoryError as error:
-        trouble, exit_code = f"{one_line(reason(error))}; last/ is intact. Lower data.batch_tokens and start over", 1
+    except (MemoryError, RuntimeError) as error:
+        if not machine.out_of_memory(error):
+            raise
+        advice = "last/ is intact. Lower data.batch_tokens and start over"
+        trouble, exit_code = f"{one_line(reason(error))}; {advice}", 1
     run.log.close()
     if trouble:
         console.say(f"train.py: {trouble}", sys.stderr)

@@ -126,12 +126,14 @@ def grouped(summaries: list[dict]) -> tuple[list[str], list[tuple[dict, list[dic
     """(the settings in which the runs differ, (row, its runs' summaries) for each set of equal settings and data,
     remarks)"""
     specs = [settings_of(s["spec"]) | {"data (fingerprint)": fingerprint(s)} for s in summaries]
-    if len({spec["tasks"] for spec in specs}) > 1:
-        # Other tasks have other settings altogether: their names must do.
-        apart = ("tasks.", "data", "loss.", "model.task", "model.pooling", "eval.metric")
-        specs = [{key: value for key, value in spec.items() if not key.startswith(apart)} for spec in specs]
     keys = dict.fromkeys(key for spec in specs for key in spec)
-    differing = [key for key in keys if len({repr(spec.get(key)) for spec in specs}) > 1]
+    kinds = dict.fromkeys(spec["tasks"] for spec in specs)
+    # Other tasks have other settings altogether: of those that differ only between tasks, the tasks' names must do.
+    differing = ["tasks"] if len(kinds) > 1 else []
+    for key in keys:
+        values = [{repr(spec.get(key)) for spec in specs if spec["tasks"] == kind} for kind in kinds]
+        if key != "tasks" and any(len(each) > 1 for each in values):
+            differing.append(key)
     groups: dict[str, tuple[dict, list[dict]]] = {}
     for summary, spec in zip(summaries, specs, strict=True):
         if summary["best"]:

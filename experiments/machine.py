@@ -69,6 +69,12 @@ def choose_precision(amp: str, device: torch.device) -> Precision:
     return Precision(None, f"auto: off on {device.type}")
 
 
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory does not suffice. On a CPU PyTorch raises a plain RuntimeError."""
+    on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return on_cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
 def keep_freed_memory() -> None:
     """Ask glibc to keep freed memory instead of giving it back to the system after each step.
 

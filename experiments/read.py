@@ -1,6 +1,7 @@
 """From an experiment file to a checked spec: overrides, short forms written out, combinations that make no sense."""
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 
@@ -8,11 +9,8 @@ from experiments.parse import build, override
 from experiments.spec import LAYER_RANGE, METRICS, DataSpec, LossSpec, ModelSpec, PhaseSpec, Spec, TaskSpec
 from inputs import InputError, read_json, shown
 
-MOST_PHASES, MOST_EPOCHS, MOST_GENERATED = (
-    100,
-    1000,
-    200_000,
-)  # a slip of the keyboard beyond these would only seem to hang
+# A slip of the keyboard beyond these would only seem to hang.
+MOST_PHASES, MOST_EPOCHS, MOST_GENERATED = 100, 1000, 200_000
 
 
 def expand_gradual(phases: tuple[PhaseSpec, ...]) -> tuple[PhaseSpec, ...]:
@@ -196,7 +194,7 @@ def read_spec(path: Path, assignments: list[str] | None = None, sweeping: bool =
     """An experiment file with `--set` assignments applied -> the resolved spec. sweeping: it may be a set of runs.
     Raises InputError naming the file."""
     if not path.exists():
-        own = ", ".join(sorted(f"experiments/{file.name}" for file in Path(__file__).parent.glob("*.json")))
+        own = ", ".join(sorted(os.path.relpath(file) for file in Path(__file__).parent.glob("*.json")))
         raise InputError(f"{path}: no such experiment; the project's own are {own}")
     raw = read_json(path)
     raw.setdefault("name", path.stem)

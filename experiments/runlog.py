@@ -204,12 +204,16 @@ def upgrade(record: object) -> None:
             data["splits"] = {split: {"examples": n, "kind": "questions"} for split, n in counts.items()}
 
 
+def _no_number(literal: str):
+    raise ValueError(f"{literal} is not a number")
+
+
 def parse_line(line: bytes) -> tuple[dict | None, str | None]:
     """(record, None), or (None, why there is none); (None, None) for an empty line."""
     if not line.strip():
         return None, None
     try:
-        record = json.loads(line)
+        record = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError):
         record = None
     upgrade(record)

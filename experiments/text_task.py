@@ -112,9 +112,13 @@ class TextTask:
         found = {"loss": float(losses.mean()), **metrics(kind, self._outputs, logits, target)}
         if kind == "regression":
             gold, predicted = (in_unit(self._outputs, x.astype(float)) for x in (target, logits[:, 0]))
-            return Evaluated(found, {"mae": np.abs(predicted - gold)})
+            squares = (predicted - gold) ** 2
+            root = {"rmse": lambda chosen: float(np.sqrt(squares[chosen].mean()))}
+            return Evaluated(found, {"mae": np.abs(predicted - gold)}, root)
         if kind == "multi_label":
-            return Evaluated(found, {"exact": 100.0 * ((logits > 0) == (target > 0)).all(1)})
+            said, has = logits > 0, target > 0
+            joint = {"micro_f1": lambda chosen: 100 * multi_label(has[chosen], said[chosen])["micro_f1"]}
+            return Evaluated(found, {"exact": 100.0 * (said == has).all(1)}, joint)
         predicted, classes = logits.argmax(1), len(self._outputs.labels)
 
         def macro_f1(chosen: np.ndarray) -> float:

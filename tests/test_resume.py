@@ -423,11 +423,27 @@ def test_a_run_folder_that_was_deleted_is_not_made_again_in_pieces(experiment, t
     assert not folder.exists()
 
 
-def test_memory_that_runs_out_is_one_line(experiment, tmp_path, monkeypatch, capsys):
-    def full(*arguments):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+ON_GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+ON_CPU = RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 9 bytes")
 
-    monkeypatch.setattr(train, "take_step", full)
+
+@pytest.mark.parametrize("error", [ON_GPU, ON_CPU, MemoryError()], ids=["gpu", "cpu", "python"])
+@pytest.mark.parametrize("where", ["take_step", "set_up"])
+def test_memory_that_runs_out_is_one_line(experiment, tmp_path, monkeypatch, capsys, error, where):
+    def full(*arguments):
+        raise error
+
+    monkeypatch.setattr(train, where, full)
     assert run_main(experiment(), tmp_path) == 1
     (line,) = capsys.readouterr().err.splitlines()
-    assert "Tried to allocate 2.00 GiB." in line and "data.batch_tokens" in line
+    assert (str(error) or "MemoryError") in line
+    assert ("data.batch_tokens" if where == "take_step" else "set this up") in line
+
+
+def test_another_error_of_torch_keeps_its_traceback(experiment, tmp_path, monkeypatch):
+    def wrong(*arguments):
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    monkeypatch.setattr(train, "take_step", wrong)
+    with pytest.raises(RuntimeError, match="shapes"):
+        run_main(experiment(), tmp_path)

@@ -476,6 +476,17 @@ def test_runs_on_other_data_are_no_repetitions_of_each_other(tmp_path):
     assert found["differing"] == ["data (fingerprint)"] and len(found["rows"]) == 2
 
 
+def test_other_data_are_other_rows_also_beside_another_task(tmp_path):
+    runs = [of(tmp_path, f"r{n}", 60.0 + n, seed=n, data={"train_limit": n}) for n in (1, 2)]
+    other = of(tmp_path, "words", 50.0, model={"task": "classification"}, data={"label": "kind"})
+    found = compare([*runs, other])
+    assert len(found["rows"]) == 3
+    assert found["differing"] == [
+        "tasks",
+        "data.train_limit",
+    ]  # not data.label: the task says that
+
+
 def test_diaries_that_log_at_different_intervals_are_not_ranked_by_stability(tmp_path):
     runs = [
         summary(tmp_path, [records()[0], *training([1.0] * 9, every=every), *records()[-2:]], name=name, amp=name)

@@ -21,6 +21,13 @@ def test_numbers_that_json_does_not_know_become_null(tmp_path):
     assert json.loads(line)["nested"] == {"a": [None, 2.0]}
 
 
+def test_a_line_with_a_number_that_is_none_is_a_remark(tmp_path):
+    good = b'{"kind": "event", "event": "a", "step": 1, "epoch": 0.5, "seconds": 2.0}\n'
+    (tmp_path / FILE).write_bytes(good + good.replace(b"2.0", b'2.0, "loss": NaN'))
+    records, remarks = read_records(tmp_path)
+    assert len(records) == len(remarks) == 1 and "line 2" in remarks[0]
+
+
 def test_continuing_cuts_what_came_after_the_offset(tmp_path):
     log = RunLog(tmp_path)
     log.write("event", 1, 0.1, event="a")
