@@ -24,12 +24,15 @@ def flat(spec: dict, path: str = "") -> dict:
 
 
 def settings_of(spec: dict) -> dict:
-    """The settings of a run by their dotted names, without those that only tell repetitions apart, or say how and where
-    it was run (runtime). tasks: what it trains."""
+    """The settings of a run by their dotted names, without those that only tell repetitions apart, are names, or say
+    how and where it was run (runtime). tasks: what it trains."""
     found = {
         key: value
         for key, value in flat(spec).items()
-        if key not in (*REPEATED, "name") and not key.startswith("runtime.") and not key.endswith(".data.fold")
+        if key not in REPEATED
+        and key.rpartition(".")[2] != "name"
+        and not key.startswith("runtime.")
+        and not key.endswith(".data.fold")
     }
     names = [f"{name} ({task['task']})" for name, task in (spec.get("tasks") or {}).items()]
     return found | {"tasks": " + ".join(names) or spec["model"]["task"]}
@@ -126,6 +129,8 @@ def grouped(summaries: list[dict]) -> tuple[list[str], list[tuple[dict, list[dic
     """(the settings in which the runs differ, (row, its runs' summaries) for each set of equal settings and data,
     remarks)"""
     specs = [settings_of(s["spec"]) | {"data (fingerprint)": fingerprint(s)} for s in summaries]
+    if any("lora" in spec for spec in specs):  # null: some have no adapters, and so no settings for them
+        specs = [with_lora_as_one(spec) for spec in specs]
     keys = dict.fromkeys(key for spec in specs for key in spec)
     kinds = dict.fromkeys(spec["tasks"] for spec in specs)
     # Other tasks have other settings altogether: of those that differ only between tasks, the tasks' names must do.
@@ -151,6 +156,17 @@ def grouped(summaries: list[dict]) -> tuple[list[str], list[tuple[dict, list[dic
         kept = counted(members)
         pairs.append((group(kept, settings, [m for m in members if m not in kept]), kept))
     return differing, pairs, remarks
+
+
+def with_lora_as_one(spec: dict) -> dict:
+    """Settings with a run's adapters as one of them: "rank 16, alpha 32, query value"."""
+    rest = {key: value for key, value in spec.items() if not key.startswith("lora")}
+    lora = {key.removeprefix("lora."): value for key, value in spec.items() if key.startswith("lora.")}
+    if not lora:
+        return rest | {"lora": None}
+    dropout = f", dropout {lora['dropout']:g}" if lora.get("dropout") else ""
+    targets = " ".join(lora.get("targets") or ())
+    return rest | {"lora": f"rank {lora.get('rank')}, alpha {lora.get('alpha')}, {targets}{dropout}"}
 
 
 def fingerprint(summary: dict) -> str:

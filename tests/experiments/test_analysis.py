@@ -487,6 +487,14 @@ def test_other_data_are_other_rows_also_beside_another_task(tmp_path):
     ]  # not data.label: the task says that
 
 
+def test_adapters_are_one_setting_beside_a_run_without_any(tmp_path):
+    lora = {"rank": 16, "alpha": 32, "dropout": 0.0, "targets": ["query", "value"]}
+    runs = [of(tmp_path, "full", 60.0, lora=None), of(tmp_path, "lora", 61.0, lora=lora)]
+    found = compare(runs)
+    assert found["differing"] == ["lora"] and found["effects"][0]["to"] == '"rank 16, alpha 32, query value"'
+    assert compare([runs[1], of(tmp_path, "wide", 62.0, lora=lora | {"rank": 32})])["differing"] == ["lora.rank"]
+
+
 def test_diaries_that_log_at_different_intervals_are_not_ranked_by_stability(tmp_path):
     runs = [
         summary(tmp_path, [records()[0], *training([1.0] * 9, every=every), *records()[-2:]], name=name, amp=name)
