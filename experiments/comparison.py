@@ -1,6 +1,7 @@
 """Runs beside each other: in what they differ, which is better, and whether that is more than noise."""
 
 import json
+import re
 import statistics
 
 from experiments.pairing import against
@@ -24,13 +25,13 @@ def flat(spec: dict, path: str = "") -> dict:
 
 
 def settings_of(spec: dict) -> dict:
-    """The settings of a run by their dotted names, without those that only tell repetitions apart, are names, or say
-    how and where it was run (runtime). tasks: what it trains."""
+    """The settings of a run by their dotted names, without those that only tell repetitions apart, name the run and its
+    phases, or say how and where it was run (runtime). tasks: what it trains."""
     found = {
         key: value
         for key, value in flat(spec).items()
         if key not in REPEATED
-        and key.rpartition(".")[2] != "name"
+        and not re.fullmatch(r"(phases\.\d+\.)?name", key)
         and not key.startswith("runtime.")
         and not key.endswith(".data.fold")
     }

@@ -487,6 +487,13 @@ def test_other_data_are_other_rows_also_beside_another_task(tmp_path):
     ]  # not data.label: the task says that
 
 
+def test_names_are_no_settings_but_the_optimizers_is_one(tmp_path):
+    phases = [{"name": "full", "epochs": 1}]
+    runs = [of(tmp_path, "a", 60.0, phases=phases, optim={"name": "adamw"})]
+    runs.append(of(tmp_path, "b", 61.0, phases=[{"name": "all", "epochs": 1}], optim={"name": "sgd"}))
+    assert compare(runs)["differing"] == ["optim.name"]
+
+
 def test_adapters_are_one_setting_beside_a_run_without_any(tmp_path):
     lora = {"rank": 16, "alpha": 32, "dropout": 0.0, "targets": ["query", "value"]}
     runs = [of(tmp_path, "full", 60.0, lora=None), of(tmp_path, "lora", 61.0, lora=lora)]
