@@ -109,6 +109,23 @@ def group(members: list[dict], settings: dict, left_out: list[dict]) -> dict:
     }
 
 
+def name_alike(pairs: list[tuple[dict, list[dict]]]) -> None:
+    """Rename the metrics of rows with one task as they are called in rows with several, where exactly one task of those
+    is of its kind and judged on the same data: f1 of a span_qa run becomes qa.f1 beside runs whose task "qa" is
+    span_qa. In place."""
+    known: dict[tuple, set[str]] = {}  # {(kind, fingerprint of its development set): its names}
+    for _, members in pairs:
+        for name, task in (members[0]["spec"].get("tasks") or {}).items():
+            judged = members[0]["fingerprints"].get(f"{name} dev")
+            known.setdefault((task["task"], judged), set()).add(name)
+    for row, members in pairs:
+        spec, judged = members[0]["spec"], members[0]["fingerprints"].get("dev")
+        names = set() if spec.get("tasks") else known.get((spec["model"]["task"], judged), set())
+        if len(names) == 1:
+            (name,) = names
+            row["metrics"] = {f"{name}.{metric}": values for metric, values in row["metrics"].items()}
+
+
 def by_epoch(members: list[dict], metric: str) -> list[dict]:
     """The metric at the last evaluation of each epoch: mean, sd and n over the runs, as far as all of them went. fell:
     how much worse the mean is than an epoch before, null where it is not. interval, to compare that with: half of the
@@ -191,6 +208,7 @@ def compare(summaries: list[dict]) -> dict:
     yet.
     """
     differing, pairs, remarks = grouped(summaries)
+    name_alike(pairs)
     metrics = {row["metric"] for row, _ in pairs}
     comparable = len(metrics) == 1
     if comparable:

@@ -494,6 +494,18 @@ def test_names_are_no_settings_but_the_optimizers_is_one(tmp_path):
     assert compare(runs)["differing"] == ["optim.name"]
 
 
+def test_a_task_alone_is_beside_the_same_task_among_several(tmp_path):
+    found = records()
+    for record in found:
+        if record["kind"] == "eval":
+            record["metrics"] = {"loss": 1.0, "mean": 50.0, "qa.f1": 60.0, "mood.accuracy": 40.0}
+    tasks = {"qa": {"task": "span_qa"}, "mood": {"task": "classification"}}
+    both = summary(tmp_path, found, name="both", tasks=tasks, eval={"metric": "mean"})
+    compared = compare([both, of(tmp_path, "alone", 65.0)])
+    assert [row["metrics"]["qa.f1"]["mean"] for row in compared["rows"]] == [60.0, 65.0]
+    assert "mean  mood.accuracy  qa.f1" in as_text(comparison_report(compared))
+
+
 def test_adapters_are_one_setting_beside_a_run_without_any(tmp_path):
     lora = {"rank": 16, "alpha": 32, "dropout": 0.0, "targets": ["query", "value"]}
     runs = [of(tmp_path, "full", 60.0, lora=None), of(tmp_path, "lora", 61.0, lora=lora)]
