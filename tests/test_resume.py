@@ -20,7 +20,7 @@ from experiments.folder import claim
 from experiments.reading import read_summary
 from experiments.runlog import read_records
 from inputs import InputError
-from tests.tiny import ROOT, assert_same_run, records_of, run_main, start_process, wait_for_step
+from tests.tiny import FILES, ROOT, assert_same_run, records_of, run_main, start_process, wait_for_step
 
 
 def files_of(folder: Path) -> dict[Path, bytes]:
@@ -186,7 +186,7 @@ def test_checkpoints_that_died_between_two_renames_come_back(experiment, tmp_pat
         (folder / name).rename(folder / f".{name}.old")
         (folder / f".{name}.new").mkdir()
     assert run_main(path, tmp_path, "--resume") == 0
-    assert sorted(path.name for path in folder.iterdir()) == ["best", "last", "metrics.jsonl", "spec.json"]
+    assert sorted(path.name for path in folder.iterdir()) == FILES
 
 
 def test_a_diary_that_lost_its_end_is_not_continued(experiment, tmp_path, capsys):

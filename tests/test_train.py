@@ -22,7 +22,7 @@ from experiments.assemble import load_trained
 from experiments.evaluation import Evaluated
 from experiments.schedule import part_of
 from model.heads import SpanHead
-from tests.tiny import ROOT, records_of, run_main, set_up, start_process, started
+from tests.tiny import FILES, ROOT, records_of, run_main, set_up, start_process, started
 
 # ---- what a run leaves behind ----------------------------------------------------------------------------------------
 
@@ -30,13 +30,7 @@ from tests.tiny import ROOT, records_of, run_main, set_up, start_process, starte
 def test_a_run_folder_has_all_that_the_design_names(experiment, tmp_path, capsys):
     assert run_main(experiment(), tmp_path) == 0
     folder = tmp_path / "runs" / "tiny"
-    assert sorted(p.name for p in folder.iterdir()) == [
-        "best",
-        "last",
-        "metrics.jsonl",
-        "spec.json",
-        "train_texts.safetensors",
-    ]
+    assert sorted(p.name for p in folder.iterdir()) == FILES
     adapter = ["adapter_config.json", "adapter_model.safetensors"]
     assert sorted(p.name for p in (folder / "last").iterdir()) == [
         *adapter,

@@ -11,6 +11,7 @@ from experiments.read import read_spec
 from experiments.runlog import read_records
 
 ROOT = Path(__file__).resolve().parents[1]
+FILES = ["best", "last", "metrics.jsonl", "spec.json", "train_texts.safetensors"]  # of a run folder
 TIMING = {"seconds", "time", "examples_per_second", "tokens_per_second", "peak_memory_mb", "clock", "eval_seconds"}
 
 
