@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from experiments.runlog import FILE, fault, parse_line, upgrade
+from experiments.runlog import FILE, fault, no_number, parse_line, upgrade
 from inputs import InputError, reason
 
 LINES_AT_ONCE = 500  # more keep more objects alive, and the garbage collector busy
@@ -103,7 +103,7 @@ def _read(lines: list[bytes], first: int, diary: Diary) -> dict[str, np.ndarray]
 def _read_at_once(lines: list[bytes], diary: Diary) -> dict[str, np.ndarray] | None:
     """The same, decoded and checked all together; None where anything is unusual, and then the diary is untouched."""
     try:
-        records = json.loads(b"[" + b",".join(lines) + b"]", parse_constant=_refuse)
+        records = json.loads(b"[" + b",".join(lines) + b"]", parse_constant=no_number)
         if len(records) != len(lines) or not lines[-1].endswith(b"\n"):
             return None
         train = [record for record in records if record["kind"] == "train"]
@@ -123,10 +123,6 @@ def _read_at_once(lines: list[bytes], diary: Diary) -> dict[str, np.ndarray] | N
         return None
     diary.records += others
     return column | _rates(train)
-
-
-def _refuse(literal: str):
-    raise ValueError(f"{literal} is not a number")
 
 
 def _columns(train: list[dict]) -> dict[str, np.ndarray]:

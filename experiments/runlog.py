@@ -204,7 +204,8 @@ def upgrade(record: object) -> None:
             data["splits"] = {split: {"examples": n, "kind": "questions"} for split, n in counts.items()}
 
 
-def _no_number(literal: str):
+def no_number(literal: str):
+    """For json.loads, which takes NaN and Infinity unless told otherwise."""
     raise ValueError(f"{literal} is not a number")
 
 
@@ -213,7 +214,7 @@ def parse_line(line: bytes) -> tuple[dict | None, str | None]:
     if not line.strip():
         return None, None
     try:
-        record = json.loads(line, parse_constant=_no_number)
+        record = json.loads(line, parse_constant=no_number)
     except (ValueError, RecursionError):
         record = None
     upgrade(record)

@@ -24,11 +24,16 @@ def suggest(s: dict) -> list[str]:
     return [text for text in (rule(s) for rule in rules) if text][:MOST]
 
 
+def highest_rate(s: dict, words: str) -> str:
+    """ " (highest here: 0.002)", nothing where no rate is known"""
+    highest = max((rate["highest"] for phase in s["phases"] for rate in phase["lr"].values()), default=None)
+    return "" if highest is None else f" ({words}{highest:.2g})"
+
+
 def diverged(s: dict) -> str | None:
     if s["status"] != "diverged":
         return None
-    highest = max((rate["highest"] for phase in s["phases"] for rate in phase["lr"].values()), default=None)
-    rate = "" if highest is None else f" (highest here: {highest:.2g})"
+    rate = highest_rate(s, "highest here: ")
     return f"the run diverged at step {s['steps']}: lower optim.lr{rate}, set optim.clip, or raise warmup_ratio"
 
 
@@ -62,8 +67,7 @@ def wasted(s: dict) -> str | None:
 def unfinished_learning(s: dict) -> str | None:
     found = s["generalisation"]
     if found and found["verdict"] == "underfitting" and found["learnt"] is not None and found["learnt"] < LEARNT:
-        highest = max((rate["highest"] for phase in s["phases"] for rate in phase["lr"].values()), default=None)
-        rate = "" if highest is None else f" (this was {highest:.2g})"
+        rate = highest_rate(s, "this was ")
         longer = ", or more epochs" if s["best"] is s["final"] else ""
         return f"the training loss fell by {found['learnt']:.0%} only: another optim.lr{rate}{longer}"
     if found and found["verdict"] == "underfitting" and s["best"] is s["final"]:
