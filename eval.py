@@ -35,9 +35,8 @@ def command_summary(arguments: argparse.Namespace) -> None:
         raise InputError("--threshold: a relative change, above 0")
     if arguments.html:
         matplotlib_figure()  # not there? Better said before reading a hundred runs
+    folders = list({folder.resolve(): folder for folder in arguments.runs}.values())  # each once
     while True:
-        folders = list({folder.resolve(): folder for folder in arguments.runs}.values())  # each once
-        folders = list({folder.resolve(): folder for folder in arguments.runs}.values())  # each once
         runs = read_all(folders, arguments.threshold, drawn=arguments.html is not None)
         summaries = [run[0] for run in runs] if arguments.html else runs
         alone = len(summaries) == 1
