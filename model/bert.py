@@ -109,14 +109,20 @@ def attend(kind: str, device: torch.device):
     return {"eager": eager_attention, "sdpa": sdpa_attention}[kind]
 
 
+def embedding(rows: int, width: int) -> nn.Embedding:
+    """An nn.Embedding whose values are still to come, from a checkpoint or `initialise`. (It would draw some itself;
+    on the meta device, where `load_encoder` builds, that alone imports PyTorch's compiler: 1.3 s of every start.)"""
+    return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
+
+
 class Embeddings(nn.Module):
     """Sum of word, position and token-type embeddings, normalised."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
-        self.word = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.position = nn.Embedding(config.max_positions, config.hidden_size)
-        self.token_type = nn.Embedding(config.token_types, config.hidden_size) if config.token_types else None
+        self.word = embedding(config.vocab_size, config.hidden_size)
+        self.position = embedding(config.max_positions, config.hidden_size)
+        self.token_type = embedding(config.token_types, config.hidden_size) if config.token_types else None
         self.norm = nn.LayerNorm(config.hidden_size, config.norm_eps)
         self.dropout = Dropout(config.dropout)
 
