@@ -8,6 +8,7 @@ python eval.py ask runs/sentiment --text "A film to treasure."
 
 import argparse
 import json
+import math
 import os
 import sys
 import time
@@ -23,9 +24,25 @@ from experiments.report_scores import print_answers, print_label_answers, print_
 from experiments.report_several import comparison_report
 from experiments.runlog import json_safe
 from experiments.schema import SCHEMA
-from inputs import ArgumentParser, InputError, decode_text, read_bytes, read_json, refuse, shown, tolerate_any_text
+from inputs import (
+    ArgumentParser,
+    InputError,
+    decode_text,
+    read_bytes,
+    read_json,
+    refuse,
+    require_utf8,
+    shown,
+    tolerate_any_text,
+)
 
 # Commands that need a model import what builds on torch when they are called: the others should not wait for it.
+
+
+def each_once(folders: list[Path]) -> list[Path]:
+    """Folders without those that are named again: one run twice is no second seed."""
+    return list({folder.resolve(): folder for folder in folders}.values())
+
 
 # ---- summary ---------------------------------------------------------------------------------------------------------
 
@@ -35,9 +52,8 @@ def command_summary(arguments: argparse.Namespace) -> None:
         raise InputError("--threshold: a relative change, above 0")
     if arguments.html:
         matplotlib_figure()  # not there? Better said before reading a hundred runs
-    folders = list({folder.resolve(): folder for folder in arguments.runs}.values())  # each once
     while True:
-        runs = read_all(folders, arguments.threshold, drawn=arguments.html is not None)
+        runs = read_all(each_once(arguments.runs), arguments.threshold, drawn=arguments.html is not None)
         summaries = [run[0] for run in runs] if arguments.html else runs
         alone = len(summaries) == 1
         found = summaries[0] if alone else compare(summaries)
@@ -64,39 +80,70 @@ def read_mapping(path: Path, kinds: tuple[type, ...], what: str) -> dict:
     """A JSON object {question id: value of one of the kinds}. Raises InputError naming the id of another value."""
     mapping = read_json(path)
     for key, value in mapping.items():
-        if not isinstance(value, kinds) or isinstance(value, bool) or value != value:
+        if not isinstance(value, kinds) or isinstance(value, bool) or not (str in kinds or abs(value) < 1e300):
             raise InputError(f"{path}: question id {key}: expected {what}, found {shown(value)}")
     return mapping
 
 
 def command_score(arguments: argparse.Namespace) -> None:
+    check_score(arguments)
+    data, trouble = (score_file(arguments), None) if arguments.predictions else score_runs(arguments)
+    if data["runs"]:
+        if arguments.json:
+            print(json.dumps(json_safe(data), indent=2))
+        elif data["kind"] == "span_qa":
+            print_scores(data)
+        else:
+            print_label_scores(data)
+    if trouble:
+        raise trouble
+
+
+MODELS_ONLY = ("errors", "out", "task", "device")
+
+
+def check_score(arguments: argparse.Namespace) -> None:
+    """Raise InputError for options that contradict each other or would do nothing."""
+    if bool(arguments.runs) == bool(arguments.predictions):
+        raise InputError("score: name run folders, or a file with --predictions")
+    useless, needed = (("na_prob",), "--predictions") if arguments.runs else (MODELS_ONLY, "run folders")
+    for name in useless:
+        if getattr(arguments, name):
+            raise InputError(f"--{name.replace('_', '-')}: goes with {needed}")
+    if arguments.na_prob_thresh is not None and not arguments.na_prob:
+        raise InputError("--na-prob-thresh: goes with --na-prob")
+    if not math.isfinite(arguments.na_prob_thresh or 0.0):
+        raise InputError("--na-prob-thresh: must be a finite number")
+    if arguments.errors < 0:
+        raise InputError("--errors: must not be negative")
+
+
+def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSError | None]:
+    """The scores of each run, up to the first that cannot be scored (or whose predictions cannot be written): what
+    took minutes is shown. Returns them, and what was wrong with that one."""
     from experiments.checkpoints import as_json
     from experiments.trained import load_run
 
-    if bool(arguments.runs) == bool(arguments.predictions):
-        raise InputError("score: name run folders, or a file with --predictions")
-    if arguments.na_prob and not arguments.predictions:
-        raise InputError("--na-prob: goes with --predictions")
-    data = {} if arguments.predictions is None else score_file(arguments)
-    specs = []
-    for folder in arguments.runs:
-        trained = load_run(folder, arguments.device, arguments.task)
-        kind = "span_qa" if trained.task.task == "span_qa" else "texts"
-        if data.get("kind", kind) != kind:
-            raise InputError(f"{folder}: is of another kind than {arguments.runs[0]}; score them apart")
-        out = arguments.out / folder.name if arguments.out else folder / "predictions"
-        out = out / (arguments.task or "") / arguments.data.name
-        score = score_questions if kind == "span_qa" else score_labels
-        data = {"data": str(arguments.data), "kind": kind, "runs": [], **data}
-        data |= score(trained, arguments, out, data["runs"])
-        specs.append(as_json(trained.spec))
-    data["over_seeds"] = over_seeds(data["runs"], specs) if specs else []
-    if arguments.json:
-        print(json.dumps(json_safe(data), indent=2))
-    elif data["kind"] == "span_qa":
-        print_scores(data)
-    else:
-        print_label_scores(data)
+    data, specs, trouble = {"data": str(arguments.data), "runs": []}, [], None
+    runs = each_once(arguments.runs)
+    if arguments.out and len({folder.resolve().name for folder in runs}) < len(runs):
+        raise InputError("--out: two of the runs have the same name; score them apart")
+    for folder in runs:
+        try:
+            trained = load_run(folder, arguments.device or "auto", arguments.task)
+            kind = "span_qa" if trained.task.task == "span_qa" else "texts"
+            if data.setdefault("kind", kind) != kind:
+                raise InputError(f"{folder}: is of another kind than {runs[0]}; score them apart")
+            out = arguments.out / folder.resolve().name if arguments.out else folder / "predictions"
+            out = out / (arguments.task or "") / arguments.data.name
+            specs.append(as_json(trained.spec))
+            score = score_questions if kind == "span_qa" else score_labels
+            score(trained, arguments, out, data)
+        except (InputError, OSError) as error:
+            trouble = error
+            break
+    data["over_seeds"] = over_seeds(data["runs"], specs[: len(data["runs"])])
+    return data, trouble
 
 
 def score_file(arguments: argparse.Namespace) -> dict:
@@ -106,13 +153,15 @@ def score_file(arguments: argparse.Namespace) -> dict:
     questions, misplaced = squad_questions(arguments.data)
     predictions = read_mapping(arguments.predictions, (str,), "a text")
     odds = read_mapping(arguments.na_prob, (int, float), "a number") if arguments.na_prob else None
-    scores = score_predictions(questions, predictions, odds, arguments.na_prob_thresh)
+    threshold = 1.0 if arguments.na_prob_thresh is None else arguments.na_prob_thresh
+    scores = score_predictions(questions, predictions, odds, threshold)
     counts = {"questions": len(questions), "misplaced": misplaced}
     return {
         "data": str(arguments.data),
         "kind": "span_qa",
         **counts,
         "runs": [{"run": str(arguments.predictions), **scores}],
+        "over_seeds": [],
     }
 
 
@@ -124,18 +173,19 @@ def squad_questions(file: Path) -> tuple[list, int]:
     return questions, len(misplaced)
 
 
-def score_questions(trained, arguments: argparse.Namespace, out: Path, results: list[dict]) -> dict:
-    """Add a span QA run's scores to the results. Returns what is to be said of the data."""
+def score_questions(trained, arguments: argparse.Namespace, out: Path, data: dict) -> None:
+    """Add a span QA run's scores to data["runs"], then write its predictions."""
     from experiments.answering import score_run, write_predictions
 
     questions, misplaced = squad_questions(arguments.data)
     scores, answered = score_run(trained, questions, arguments.errors)
+    data.update(questions=len(questions), misplaced=misplaced)
+    data["runs"].append(scores)
     write_predictions(out, answered)
-    results.append({**scores, "written": str(out)})
-    return {"questions": len(questions), "misplaced": misplaced}
+    scores["written"] = str(out)
 
 
-def score_labels(trained, arguments: argparse.Namespace, out: Path, results: list[dict]) -> dict:
+def score_labels(trained, arguments: argparse.Namespace, out: Path, data: dict) -> None:
     """The same for a run over labelled texts."""
     from data.tables import read_table
     from experiments.labelling import score_rows, write_rows
@@ -143,9 +193,10 @@ def score_labels(trained, arguments: argparse.Namespace, out: Path, results: lis
 
     rows = read_table(arguments.data, read_bytes(arguments.data), columns_of(trained.task.data))
     scores, predictions = score_rows(trained, rows, arguments.errors)
+    data["texts"] = len(rows)
+    data["runs"].append(scores)
     write_rows(out, predictions)
-    results.append({**scores, "written": str(out)})
-    return {"texts": len(rows)}
+    scores["written"] = str(out)
 
 
 # ---- ask -------------------------------------------------------------------------------------------------------------
@@ -154,11 +205,13 @@ def score_labels(trained, arguments: argparse.Namespace, out: Path, results: lis
 def read_texts(arguments: argparse.Namespace) -> dict[str, str]:
     """{name: text} of what is to be asked: --context, --context-file (a folder: its .txt and .md files), or stdin."""
     if arguments.context is not None:
-        texts = {"--context": arguments.context}
+        texts = {"--context": require_utf8(arguments.context, "--context")}
     elif arguments.context_file is None:
         texts = {"standard input": decode_text(sys.stdin.buffer.read(), Path("standard input"))}
     elif arguments.context_file.is_dir():
-        files = sorted(file for file in arguments.context_file.iterdir() if file.suffix in (".txt", ".md"))
+        suffixes = (".txt", ".md")
+        found = (f for f in arguments.context_file.iterdir() if f.suffix.lower() in suffixes and not f.is_fifo())
+        files = sorted(found)
         if not files:
             raise InputError(f"{arguments.context_file}: has no .txt or .md files")
         texts = {file.name: decode_text(read_bytes(file), file) for file in files}
@@ -174,7 +227,7 @@ def read_texts(arguments: argparse.Namespace) -> dict[str, str]:
 def command_ask(arguments: argparse.Namespace) -> None:
     from experiments.trained import load_run
 
-    trained = load_run(arguments.run, arguments.device, arguments.task)
+    trained = load_run(arguments.run, arguments.device or "auto", arguments.task)
     if trained.task.task == "span_qa":
         answers = ask_questions(trained, arguments)
     else:
@@ -192,7 +245,7 @@ def ask_questions(trained, arguments: argparse.Namespace) -> list[dict]:
 
     if not arguments.question or arguments.text or arguments.pair:
         raise InputError(f"{arguments.run}: answers questions about a text; give --question, and no --text or --pair")
-    if not all(question.strip() for question in arguments.question):
+    if not all(require_utf8(question, "--question").strip() for question in arguments.question):
         raise InputError("--question: is empty")
     return ask(trained, arguments.question, read_texts(arguments))
 
@@ -208,7 +261,7 @@ def ask_labels(trained, arguments: argparse.Namespace) -> list[dict]:
     if not texts:
         given = decode_text(sys.stdin.buffer.read(), Path("standard input"))
         texts = [line for line in given.split("\n") if line.strip()]
-    if not texts or not all(text.strip() for text in (*texts, *arguments.pair)):
+    if not texts or not all(require_utf8(text, "--text").strip() for text in (*texts, *arguments.pair)):
         raise InputError("--text: is empty")
     pairs = arguments.pair or [None] * len(texts)
     if len(pairs) != len(texts) or paired is (pairs[:1] == [None]):
@@ -244,7 +297,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     score.add_argument("--out", type=Path, metavar="DIR", help="where predictions go (default: RUN/predictions/)")
     score.add_argument("--predictions", type=Path, metavar="FILE", help="score this {id: text} file, without a model")
     score.add_argument("--na-prob", type=Path, metavar="FILE", help="and its {id: no-answer probability or odds}")
-    score.add_argument("--na-prob-thresh", type=float, default=1.0, metavar="X", help='answer "" above it (default: 1)')
+    score.add_argument("--na-prob-thresh", type=float, metavar="X", help='answer "" above it (default: 1)')
     score.set_defaults(command=command_score)
 
     ask = commands.add_parser("ask", help="put questions about a text, or texts, to a run's best model")
@@ -262,7 +315,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         command.add_argument("--json", action="store_true", help="for machines")
     for command in (score, ask):
         command.add_argument("--task", metavar="NAME", help="which one, of a run with several tasks")
-        command.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, mps")
+        command.add_argument("--device", help="auto (the default), cpu, cuda, cuda:1, mps")
     return parser.parse_args(argv)
 
 
@@ -274,6 +327,9 @@ def main(argv: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (InputError, OSError) as error:
         return refuse("eval.py", error)
+    except KeyboardInterrupt:
+        print("eval.py: interrupted", file=sys.stderr)
+        return 130
     return 0
 
 

@@ -98,6 +98,15 @@ def decode_text(data: bytes, path: Path) -> str:
         raise InputError(f"{path}: line {line} is not UTF-8 (byte {error.start}); save the file as UTF-8") from None
 
 
+def require_utf8(text: str, where: str) -> str:
+    """A text from the command line, as it is. Raises InputError where its bytes were not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{where}: is not UTF-8") from None
+    return text
+
+
 # ---- JSON ------------------------------------------------------------------------------------------------------------
 
 

@@ -82,13 +82,14 @@ def max_context(windows: Windows) -> np.ndarray:
             result[spans[0][0] : spans[0][0] + spans[0][2]] = True
             continue
         total = max(start + count for _, start, count in spans)
-        scores = np.full((len(spans), total), -1.0)
-        for row, (_, start, count) in zip(scores, spans, strict=True):
-            left = np.arange(count)
-            row[start : start + count] = np.minimum(left, count - 1 - left) + 0.01 * count
-        best = scores.argmax(0)
+        highest, owner = np.full(total, -1.0), np.zeros(total, dtype=np.int64)  # of each context token
+        for w, (_, start, count) in enumerate(spans):
+            left, here = np.arange(count), slice(start, start + count)
+            score = np.minimum(left, count - 1 - left) + 0.01 * count
+            owner[here] = np.where(score > highest[here], w, owner[here])
+            highest[here] = np.maximum(score, highest[here])
         for w, (position, start, count) in enumerate(spans):
-            result[position : position + count] = best[start : start + count] == w
+            result[position : position + count] = owner[start : start + count] == w
     return result
 
 

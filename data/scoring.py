@@ -117,22 +117,33 @@ def thresholds(
     return {"best_exact": best_exact, "best_exact_thresh": exact_at, "best_f1": best_f1, "best_f1_thresh": f1_at}
 
 
+def score_file(
+    questions: Sequence[Question],
+    predictions: Mapping[str, str],
+    null_odds: Mapping[str, float] | None = None,
+    threshold: float = 1.0,
+) -> tuple[Scores, Scores]:
+    """(exact match, F1) of every question, for a file of predictions and, if given, one of no-answer probabilities:
+    with "" for an answer where a probability exceeds the threshold, 0 without a prediction.
+
+    (The latter as in the script of version 1.1; that of 2.0 breaks off there.) Raises KeyError for a prediction without
+    a probability.
+    """
+    exact, overlap = score_each(questions, predictions)
+    if null_odds is not None:
+        exact, overlap = (apply_threshold(questions, scores, null_odds, threshold) for scores in (exact, overlap))
+    missing = {question.id: 0.0 for question in questions if question.id not in predictions}
+    return exact | missing, overlap | missing
+
+
 def official(
     questions: Sequence[Question],
     predictions: Mapping[str, str],
     null_odds: Mapping[str, float] | None = None,
     threshold: float = 1.0,
 ) -> dict[str, float]:
-    """What the official script prints for a file of predictions and, if given, one of no-answer probabilities.
-
-    A question without a prediction scores 0, as in the script of version 1.1 (that of 2.0 breaks off there). Raises
-    KeyError for a prediction without a probability.
-    """
-    exact, overlap = score_each(questions, predictions)
-    missing = {question.id: 0.0 for question in questions if question.id not in predictions}
-    odds = dict.fromkeys(predictions, 0.0) if null_odds is None else null_odds
-    with_threshold = (apply_threshold(questions, scores, odds, threshold) | missing for scores in (exact, overlap))
-    result = average(questions, *with_threshold)
+    """What the official script prints for the same files. Raises KeyError as `score_file` does."""
+    result = average(questions, *score_file(questions, predictions, null_odds, threshold))
     if null_odds is not None:
-        result |= thresholds(questions, predictions, exact | missing, overlap | missing, null_odds)
+        result |= thresholds(questions, predictions, *score_file(questions, predictions), null_odds)
     return result

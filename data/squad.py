@@ -51,7 +51,7 @@ def _field(record: dict, key: str, kind: type, where: str):
     return _checked(record[key], kind, f"{where}: {key!r}")
 
 
-def _read_question(qa: dict, context: str, where: str) -> Question:
+def _read_question(qa: dict, context: str, where: str, strict: bool) -> Question:
     identifier = _field(qa, "id", str, where)
     where = f"{where}, question id {identifier}"
     text = _field(qa, "question", str, where)
@@ -60,20 +60,21 @@ def _read_question(qa: dict, context: str, where: str) -> Question:
     for answer in _field(qa, "answers", list, where):
         answer = (_field(answer, "text", str, where), _field(answer, "answer_start", int, where))
         answers.append(answer)
-    if impossible != (not answers):
+    if strict and impossible != (not answers):
         found = "has answers but is_impossible is true" if impossible else "has no answers and is not is_impossible"
         raise InputError(f"{where}: {found}")
     return Question(identifier, text, context, tuple(answers))
 
 
-def parse_questions(root: object, where: str) -> list[Question]:
-    """The questions of a SQuAD 1.1 or 2.0 object. Raises InputError naming article, paragraph and question id."""
+def parse_questions(root: object, where: str, strict: bool = True) -> list[Question]:
+    """The questions of a SQuAD 1.1 or 2.0 object. Raises InputError naming article, paragraph and question id. strict:
+    also where is_impossible contradicts the answers; the official script looks at the answers only."""
     questions = []
     for a, article in enumerate(_field(root, "data", list, where)):
         for p, paragraph in enumerate(_field(article, "paragraphs", list, f"{where}: article {a}")):
             here = f"{where}: article {a}, paragraph {p}"
             context = _field(paragraph, "context", str, here)
-            questions += [_read_question(qa, context, here) for qa in _field(paragraph, "qas", list, here)]
+            questions += [_read_question(qa, context, here, strict) for qa in _field(paragraph, "qas", list, here)]
     return questions
 
 
@@ -86,12 +87,13 @@ def read_questions(files: Mapping[Path, bytes], bad_answers: str = "error") -> t
     """All questions of several files, and a remark for each answer that is not where it says.
 
     files: the contents by path. bad_answers: "error" raises InputError for such answers, "skip" leaves them out, and
-    questions that lose all their answers with them, "keep" keeps them (to score texts, places do not matter). Raises
-    InputError too for a duplicate id, for no questions at all, and for whatever `parse_questions` names.
+    questions that lose all their answers with them, "keep" keeps them and does not look at is_impossible either (to
+    score texts, as the official script does, neither matters). Raises InputError too for a duplicate id, for no
+    questions at all, and for whatever `parse_questions` names.
     """
     questions, seen, misplaced = [], {}, []
     for path, data in files.items():
-        for question in parse_questions(parse_object(data, path), str(path)):
+        for question in parse_questions(parse_object(data, path), str(path), strict=bad_answers != "keep"):
             if question.id in seen:
                 raise InputError(f"{path}: question id {question.id} is already in {seen[question.id]}")
             seen[question.id] = path

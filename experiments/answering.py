@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from data.decoding import Answers, decode
-from data.scoring import average, official, score_each
+from data.scoring import Scores, average, official, score_each, score_file
 from data.splits import mark
-from data.squad import Question, Windows, make_windows, token_span
+from data.squad import Question, Windows, is_at, make_windows, token_span
 from experiments.span_qa import as_row, metrics, window_logits
 from experiments.trained import Trained
 from inputs import InputError
+from model.checkpoint import replace_file
 
 # ---- answering -------------------------------------------------------------------------------------------------------
 
@@ -71,8 +72,7 @@ def write_predictions(folder: Path, answered: Answered) -> None:
         ]
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in (("predictions", answered.predictions), ("nbest", nbest), ("null_odds", odds)):
-        text = json.dumps(content, indent=2, ensure_ascii=False)
-        (folder / f"{name}.json").write_text(text + "\n", encoding="utf-8")
+        replace_file(folder / f"{name}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def positions(answered: Answered) -> dict[str, float]:
@@ -115,16 +115,15 @@ def answer_length(question: Question) -> str:
     return next(name for most, name in LENGTHS if words <= most)
 
 
-def buckets(questions: Sequence[Question], predictions: dict[str, str]) -> dict[str, dict[str, dict[str, float]]]:
+def buckets(questions: Sequence[Question], exact: Scores, overlap: Scores) -> dict[str, dict[str, dict[str, float]]]:
     """{"question_word" | "answer_length": {bucket: exact, f1 and total}}: where a model fails."""
-    exact, overlap = score_each(questions, predictions)
     lengths = [*(name for _, name in LENGTHS), "no answer"]
     result = {}
     for name, key, order in (
         ("question_word", lambda q: question_word(q.question), [*QUESTION_WORDS, "other"]),
         ("answer_length", answer_length, lengths),
     ):
-        groups = {bucket: [q for q in questions if key(q) == bucket and q.id in exact] for bucket in order}
+        groups = {bucket: [q for q in questions if key(q) == bucket] for bucket in order}
         result[name] = {
             bucket: {k: v for k, v in average(members, exact, overlap).items() if "_" not in k}
             for bucket, members in groups.items()
@@ -133,15 +132,25 @@ def buckets(questions: Sequence[Question], predictions: dict[str, str]) -> dict[
     return result
 
 
+def placed(question: Question) -> list[tuple[str, int]]:
+    """Its gold answers that are where they say."""
+    return [gold for gold in question.answers if is_at(question.context, *gold)]
+
+
 def cut_off(answered: Answered, number: int) -> bool:
-    """Whether no window holds the first gold answer of a question whole."""
+    """Whether a question has gold answers (where they say), and no window holds one of them whole."""
     question, windows = answered.questions[number], answered.windows
-    rows = np.flatnonzero(windows.question == number)
-    return bool(question.answers) and not windows.span[rows].any()
+    rows, chars = np.flatnonzero(windows.question == number), windows.context_chars(number)
+    begin = windows.context_from[rows]
+    end = begin + windows.lengths[rows] - windows.context_at[rows] - 1
+    spans = [token_span(chars, start, start + len(text)) for text, start in placed(question)]
+    spans = [span for span in spans if span is not None]
+    return bool(spans) and not any(((begin <= first) & (last < end)).any() for first, last in spans)
 
 
 def misses(answered: Answered, count: int) -> list[dict]:
-    """The worst answers: lowest F1 first, of equals the one that the model was surest of."""
+    """The worst answers: lowest F1 first, of equals the one that the model was surest of. The sentence is that of what
+    it said; of "no answer", that of the gold answer (None where that is not where it says)."""
     _, overlap = score_each(answered.questions, answered.predictions)
     order = sorted(
         (i for i, q in enumerate(answered.questions) if overlap[q.id] < 1),
@@ -152,18 +161,18 @@ def misses(answered: Answered, count: int) -> list[dict]:
         question, answers = answered.questions[i], answered.answers[i]
         text = answers.text(answered.threshold)
         if text:
-            start, end = answers.spans[0].start, answers.spans[0].end
+            marked = [(answers.spans[0].text, answers.spans[0].start)]
         else:  # "no answer" is wrong only where there is a gold one
-            gold, start = question.answers[0]
-            end = start + len(gold)
+            marked = placed(question)
+        sentence = sentence_around(question.context, marked[0][1], marked[0][1] + len(marked[0][0])) if marked else None
         rows.append(
             {
                 "id": question.id,
                 "question": question.question,
                 "gold": list(dict.fromkeys(gold for gold, _ in question.answers)),
                 "predicted": text,
-                "sentence": sentence_around(question.context, start, end),
-                "f1": overlap[question.id],
+                "sentence": sentence,
+                "f1": 100 * overlap[question.id],
                 "null_odds": answers.null_odds,
                 "cut_off": cut_off(answered, i),
             }
@@ -172,9 +181,11 @@ def misses(answered: Answered, count: int) -> list[dict]:
 
 
 def _doubt(answered: Answered, number: int) -> float:
-    """How unsure the model was of what it said: its null odds for a span, their opposite for "no answer"."""
+    """How unsure the model was of what it said: how far its null odds are above the threshold, for "no answer" below.
+    (Both are negative: the surest is the lowest.)"""
     answers = answered.answers[number]
-    return answers.null_odds if answers.text(answered.threshold) else -answers.null_odds
+    above = answers.null_odds - (answered.threshold or 0.0)
+    return above if answers.text(answered.threshold) else -above
 
 
 def score_run(trained: Trained, questions: Sequence[Question], errors: int = 0) -> tuple[dict, Answered]:
@@ -188,7 +199,7 @@ def score_run(trained: Trained, questions: Sequence[Question], errors: int = 0) 
         "questions_cut": answered.windows.counts["questions_cut"],
         **metrics(list(questions), answered.answers, answered.threshold),
         **positions(answered),
-        "buckets": buckets(questions, answered.predictions),
+        "buckets": buckets(questions, *score_each(questions, answered.predictions)),
         "errors": misses(answered, errors),
     }
     return result, answered
@@ -209,7 +220,7 @@ def score_predictions(
         "threshold": None if null_odds is None else threshold,
         **official(questions, predictions, null_odds, threshold),
         "missing": missing,
-        "buckets": buckets(questions, predictions),
+        "buckets": buckets(questions, *score_file(questions, predictions, null_odds, threshold)),
     }
 
 

@@ -118,10 +118,11 @@ def read_checkpoint(folder: Path) -> Checkpoint:
         state = build(Checkpoint, raw)
     except InputError as error:
         if raw.get("format") == CHECKPOINT_FORMAT:
-            why = str(error)
-        else:
-            why = f"it has format {shown(raw.get('format'))}, this code {CHECKPOINT_FORMAT}"
-        raise InputError(f"{path}: cannot be used ({why}); restore it, or start over with --overwrite") from None
+            raise InputError(f"{path}: cannot be used ({error}); restore it, or start over with --overwrite") from None
+        found = shown(raw.get("format"))
+        raise InputError(
+            f"{path}: cannot be used (it has format {found}, this code {CHECKPOINT_FORMAT}); use the code that wrote it"
+        ) from None
     for name, digest in state.sha256.items():
         if Path(name).name != name:
             raise InputError(f"{path}: {name!r} is not the name of a file beside it")

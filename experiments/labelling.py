@@ -12,6 +12,7 @@ from data.splits import mark
 from data.tables import Row
 from experiments.text_task import in_unit, labelling_of, metrics, predict, probabilities
 from experiments.trained import Trained
+from model.checkpoint import replace_file
 
 
 def label_thresholds(trained: Trained) -> np.ndarray:
@@ -138,4 +139,4 @@ def write_rows(folder: Path, predictions: Sequence[dict]) -> None:
     """predictions.jsonl: id (file and line), gold, what was predicted, and the loss, a line per text."""
     folder.mkdir(parents=True, exist_ok=True)
     lines = [json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions]
-    (folder / "predictions.jsonl").write_text("".join(lines), encoding="utf-8")
+    replace_file(folder / "predictions.jsonl", "".join(lines))

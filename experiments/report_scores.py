@@ -90,11 +90,11 @@ def short(name: str) -> str:
 
 
 def print_miss(miss: dict) -> None:
-    print(f"\n  {one_line(miss['question'])}  ({one_line(miss['id'])}, f1 {100 * miss['f1']:.0f})")
+    print(f"\n  {one_line(miss['question'])}  ({one_line(miss['id'])}, f1 {miss['f1']:.0f})")
     gold = " | ".join(miss["gold"]) or "(no answer)"
     print(f"    gold       {one_line(gold)}" + ("  (no window holds it whole)" if miss["cut_off"] else ""))
     print(f"    predicted  {one_line(miss['predicted']) or '(no answer)'}")
-    print(f"    sentence   {one_line(miss['sentence'])}")
+    print(f"    sentence   {one_line(miss['sentence'] or '(the gold answer is not where it says)')}")
 
 
 # ---- eval.py score: labels -------------------------------------------------------------------------------------------
@@ -156,7 +156,8 @@ def print_label_scores(data: dict) -> None:
                 print(f"    {pair['count']:4} of {pair['of']}  {gold} taken for {predicted}")
         for miss in result["errors"]:
             print_label_miss(miss)
-        print(f"  written       {one_line(result['written'])}/predictions.jsonl")
+        if "written" in result:
+            print(f"  written       {one_line(result['written'])}/predictions.jsonl")
 
 
 def print_label_miss(miss: dict) -> None:
@@ -187,14 +188,18 @@ def print_answers(results: list[dict]) -> None:
                 best, *others = found["candidates"]
                 print(f"  {one_line(best['answer'])}  ({best['probability']:.0%}, score {best['score']:.1f}){where}")
                 print(f"    {one_line(best['sentence'])}")
+                for other in others:
+                    print(
+                        f"      or: {one_line(other['answer'])}  "
+                        f"({other['probability']:.0%}, score {other['score']:.1f})"
+                    )
+            elif found["candidates"]:
+                margin = found["null_odds"] - found["threshold"]
+                print(f"  no answer  (by {margin:.1f} over the threshold of {found['threshold']:.1f}){where}")
+                for other in found["candidates"]:  # no probabilities: they know nothing of the threshold
+                    print(f"      or: {one_line(other['answer'])}  (score {other['score']:.1f})")
             else:
-                others = found["candidates"]
-                margin = found["null_odds"] - (found["threshold"] or 0.0)
-                print(f"  no answer  (by {margin:.1f} over the threshold of {found['threshold'] or 0.0:.1f}){where}")
-            for other in others:
-                print(
-                    f"      or: {one_line(other['answer'])}  ({other['probability']:.0%}, score {other['score']:.1f})"
-                )
+                print(f"  no answer  (there are no words in the text){where}")
 
 
 def print_label_answers(results: list[dict], count: int = 5) -> None:

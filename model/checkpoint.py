@@ -1,10 +1,11 @@
-"""Folders that are written whole or not at all, and what is in them: safetensors and JSON.
+"""Folders and files that are written whole or not at all, and what is in them: safetensors and JSON.
 
 Writing `last/`: everything goes to `.last.new/` first and is forced to disk; then `last/` steps aside as `.last.old/`,
 `.last.new/` takes its name, and `.last.old/` goes. Whenever the process dies, either `last/` is complete or, for an
 instant between the two renames, `.last.old/` is: `surviving` finds it, `recover` gives it back its name.
 """
 
+import contextlib
 import errno
 import hashlib
 import json
@@ -105,6 +106,18 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
     except (SafetensorError, ValueError) as error:
         raise InputError(f"{path}: cannot be read as safetensors: {error}; fetch or copy it again") from None
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file whole, or leave what was there. Raises OSError, naming the file, where it cannot be written."""
+    new = path.with_name(f".{path.name}.new")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def write_json(path: Path, value: dict) -> None:

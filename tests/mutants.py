@@ -51,7 +51,7 @@ MUTANTS = [
      "data/test_squad.py", "test_the_worked_example_of_the_module_is_true"),
     ("null score by maximum", "data/decoding.py", "np.lexsort((start[cls]", "np.lexsort((-start[cls]", "data/test_decoding.py",
      "test_the_null_score_is_the_minimum_over_the_windows"),
-    ("a token counts in every window", "data/decoding.py", "best[start : start + count] == w", "True",
+    ("a token counts in every window", "data/decoding.py", "owner[start : start + count] == w", "True",
      "data/test_decoding.py", "test_a_token_counts_only_in_the_window_with_the_most_context_around_it"),
     ("duplicate ids overwrite", "data/squad.py", "if question.id in seen:", "if False:", "data/test_squad.py",
      "test_a_duplicate_id_is_an_error_also_across_files"),

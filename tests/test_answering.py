@@ -11,8 +11,10 @@ import pytest
 
 import eval as eval_py
 import train
+from data.decoding import Answers, Span
+from data.scoring import score_each
 from data.squad import Question, make_windows, parse_questions
-from experiments.answering import answer_length, buckets, cut_off, question_word, sentence_around
+from experiments.answering import Answered, answer_length, buckets, cut_off, misses, question_word, sentence_around
 from tests import passwords
 
 
@@ -107,7 +109,7 @@ def test_buckets_say_where_a_model_fails():
         Question("c", "how?", "red house", (("red", 0),)),
     ]
     assert [answer_length(q) for q in questions] == ["2 words", "no answer", "1 word"]
-    result = buckets(questions, {"a": "house", "b": "", "c": "red"})
+    result = buckets(questions, *score_each(questions, {"a": "house", "b": "", "c": "red"}))
     assert result["question_word"]["who"] == pytest.approx({"exact": 50.0, "f1": 100 * (2 / 3 + 1) / 2, "total": 2})
     assert list(result["answer_length"]) == ["1 word", "2 words", "no answer"]
 
@@ -119,9 +121,69 @@ def test_an_answer_that_no_window_holds_whole_is_called_cut_off(tokenizer):
         Question("long", "who?", context, ((context[start : context.index("w30")].strip(), start),)),
         Question("short", "who?", context, (("w5", context.index("w5")),)),
         Question("none", "who?", context, ()),
+        Question("elsewhere", "who?", context, (("w5", 1),)),
     ]
+    questions.append(Question("one of two", "who?", context, questions[0].answers + questions[1].answers))
     answered = SimpleNamespace(questions=questions, windows=make_windows(questions, tokenizer, 32, 16, 8))
-    assert [cut_off(answered, number) for number in range(3)] == [True, False, False]
+    assert [cut_off(answered, number) for number in range(5)] == [True, False, False, False, False]
+
+
+def test_the_surest_misses_come_first_whatever_was_said(tokenizer):
+    """Sure is what is far from the threshold, on either side; without a place for the gold answer, no sentence."""
+    context, threshold = "He bought milk. She sold bread.", -4.0
+    span = Span("milk", context.index("milk"), context.index("milk") + 4, 0.0, 0.0)
+    cases = {"span, sure": -9.0, "nothing, surer": 3.0, "span, unsure": -4.5, "nothing, unsure": -3.0}
+    questions, answers = [], []
+    for name, odds in cases.items():
+        place = 1 if name == "nothing, unsure" else context.index("bread")
+        questions.append(Question(name, "what?", context, (("bread", place),)))
+        answers.append(Answers([span], Span("", 0, 0, odds, 0.0)))
+    answered = Answered(questions, make_windows(questions, tokenizer, 32, 16, 8), answers, threshold)
+    found = misses(answered, 4)
+    assert [miss["id"] for miss in found] == ["nothing, surer", "span, sure", "nothing, unsure", "span, unsure"]
+    assert [miss["sentence"] for miss in found] == [
+        "She sold «bread».", "He bought «milk».", None, "He bought «milk».",
+    ]  # fmt: skip
+
+
+def test_a_run_is_scored_once_and_what_was_scored_is_shown_although_the_next_run_is_none(place, tmp_path, capsys):
+    runs = [place / "passwords", place / "passwords" / ".." / "passwords", tmp_path / "nothing"]
+    shared = ("--data", str(place / "dev.json"))
+    assert eval_py.main(["score", *map(str, runs), *shared]) == 2
+    shown = capsys.readouterr()
+    assert shown.out.count("predictions.json") == 1 and "2 runs" not in shown.out
+    assert shown.err.startswith(f"eval.py: {tmp_path / 'nothing'}: is not a run folder")
+    (tmp_path / "a file").write_text("mine")
+    assert eval_py.main(["score", str(runs[0]), *shared, "--out", str(tmp_path / "a file")]) == 2
+    shown = capsys.readouterr()
+    assert "exact" in shown.out and "written" not in shown.out and "Not a directory" in shown.err
+    assert (tmp_path / "a file").read_text() == "mine"
+
+
+def test_the_buckets_of_somebodys_predictions_are_those_of_the_table(place, tmp_path, capsys):
+    """Missing ones count 0 in both; above the threshold, "" is the answer in both."""
+    questions = parse_questions(json.loads((place / "dev.json").read_text()), "dev")
+    gold = {q.id: q.answers[0][0] if q.answers else "nonsense" for q in questions}
+    missing = gold.pop(next(q.id for q in questions if q.answers))
+    (tmp_path / "p.json").write_text(json.dumps(gold))
+    (tmp_path / "odds.json").write_text(json.dumps({i: 2.0 if text == "nonsense" else 0.0 for i, text in gold.items()}))
+    page = run(capsys, "score", "--predictions", tmp_path / "p.json", "--na-prob", tmp_path / "odds.json",
+               "--data", place / "dev.json", "--json")  # fmt: skip
+    (result,) = json.loads(page)["runs"]
+    assert missing and result["NoAns_exact"] == 100.0 == result["buckets"]["answer_length"]["no answer"]["exact"]
+    for grouping in result["buckets"].values():
+        assert sum(bucket["total"] for bucket in grouping.values()) == result["total"] == len(questions)
+        mean = sum(bucket["exact"] * bucket["total"] for bucket in grouping.values()) / len(questions)
+        assert mean == pytest.approx(result["exact"]) == pytest.approx(100 * len(gold) / len(questions))
+
+
+def test_ctrl_c_is_a_line_and_no_traceback(place, capsys, monkeypatch):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("experiments.trained.load_run", interrupted)
+    assert eval_py.main(["score", str(place / "passwords"), "--data", str(place / "dev.json")]) == 130
+    assert capsys.readouterr().err == "eval.py: interrupted\n"
 
 
 # ---- ask -------------------------------------------------------------------------------------------------------------
@@ -149,6 +211,11 @@ def test_a_passage_without_the_answer_gets_no_answer_and_says_how_close_it_was(p
     text = passwords.passage(random.Random(6), None, 5, 0)
     page = run(capsys, "ask", place / "passwords", "--question", passwords.QUESTION, "--context", text)
     assert re.search(r"no answer  \(by \d+\.\d over the threshold of -?\d+\.\d\)", page) and "or: " in page
+
+
+def test_a_text_without_words_has_no_answer(place, capsys):
+    page = run(capsys, "ask", place / "passwords", "--question", passwords.QUESTION, "--context", "\u200b")
+    assert "no answer  (there are no words in the text)" in page
 
 
 def test_the_answer_is_marked_in_its_sentence(place, capsys, monkeypatch):

@@ -1,4 +1,5 @@
 import json
+import sys
 
 import pytest
 
@@ -57,14 +58,15 @@ FIXTURE = json.loads(make_official_scores.FIXTURE.read_text())
 
 @pytest.mark.parametrize("name", ["good", "noisy", "odds"])
 def test_every_figure_is_the_official_scripts(name):
-    """To the last digit but one: Python 3.12 adds floats up more exactly than 3.11, with which the fixture was made."""
+    """To the last digit with Python 3.11, which the fixture was made with; 3.12 adds floats up more exactly."""
     questions = parse_questions(make_official_scores.dataset(), "generated")
     if name == "odds":
         ours = official(questions, FIXTURE["noisy"], FIXTURE["odds"], threshold=0.5)
     else:
         ours = official(questions, FIXTURE[name])
     assert list(ours) == list(FIXTURE["official"][name])
-    assert ours == pytest.approx(FIXTURE["official"][name], rel=1e-14)
+    exact = sys.version_info < (3, 12)
+    assert ours == (FIXTURE["official"][name] if exact else pytest.approx(FIXTURE["official"][name], rel=1e-14))
 
 
 def test_a_question_without_a_prediction_scores_nothing():

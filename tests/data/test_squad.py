@@ -86,6 +86,14 @@ def test_answers_that_are_not_where_they_say_are_left_out_only_when_asked(tmp_pa
     assert len(misplaced) == 2
 
 
+def test_to_score_only_the_answers_count_as_in_the_official_script(tmp_path):
+    """Not where they are, and not what is_impossible says."""
+    qas = [qa("a", answers=()), qa("b", is_impossible=True), qa("c", answers=(("man", 5),))]
+    path = write_squad(tmp_path / "a.json", [(CONTEXT, qas)])
+    questions, misplaced = read_contents({path: path.read_bytes()}, bad_answers="keep")
+    assert [(q.id, len(q.answers)) for q in questions] == [("a", 0), ("b", 1), ("c", 1)] and len(misplaced) == 1
+
+
 # ---- characters and tokens -------------------------------------------------------------------------------------------
 
 TEXTS = [

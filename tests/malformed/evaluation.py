@@ -21,12 +21,24 @@ def files() -> Iterator[Case]:
     yield Case("predictions", "for other questions", lambda p: put(p / "predictions.json", {"x": "milk"}),
                "not one of the data's questions has a prediction", SCORE)  # fmt: skip
     yield Case("predictions", "none", lambda p: put(p / "predictions.json", {}), "not one of the data's", SCORE)
-    for value in (None, "0.5", True, [], {}):
+    for value in (None, "0.5", True, [], {}, 10**400):
         yield Case("predictions", f"odds are {value}", lambda p, v=value: put(p / "odds.json", {"q9": v}),
                    "odds.json: question id q9: expected a number", ODDS)  # fmt: skip
     yield Case(
         "predictions", "odds are NaN", lambda p: put(p / "odds.json", '{"q9": NaN}'), "NaN is not a number", ODDS
     )
+    yield Case("predictions", "odds beyond any number", lambda p: put(p / "odds.json", '{"q9": 1e999}'),
+               "odds.json: question id q9: expected a number", ODDS)  # fmt: skip
+    for words, answer in (
+        (("--errors", "5"), "--errors: goes with run folders"),
+        (("--out", "there"), "--out: goes with run folders"),
+        (("--device", "cpu"), "--device: goes with run folders"),
+        (("--task", "qa"), "--task: goes with run folders"),
+        (("--na-prob-thresh", "0.5"), "--na-prob-thresh: goes with --na-prob"),
+    ):
+        yield Case("predictions", " ".join(words), lambda p: None, answer, (*SCORE, *words))
+    yield Case("predictions", "a threshold of NaN", lambda p: None, "--na-prob-thresh: must be a finite number",
+               (*ODDS, "--na-prob-thresh", "nan"))  # fmt: skip
     yield Case("predictions", "odds for other questions", lambda p: put(p / "odds.json", {"x": 1}),
                "question id q9 has a prediction and no no-answer probability", ODDS)  # fmt: skip
     yield Case("predictions", "no odds file", lambda p: (p / "odds.json").unlink(), "odds.json: no such file", ODDS)
@@ -63,6 +75,7 @@ def runs() -> Iterator[Case]:
     yield Case("run to score", "both", lambda p: None, "name run folders, or a file", (*SCORE, "finished/tiny"))
     yield Case("run to score", "odds without predictions", lambda p: None, "--na-prob: goes with --predictions",
                (*RUN, "--na-prob", "odds.json"))  # fmt: skip
+    yield Case("run to score", "-1 errors", lambda p: None, "--errors: must not", (*RUN, "--errors", "-1"))
     yield Case("run to score", "no such device", lambda p: None, "'tpu' is not one of", (*RUN, "--device", "tpu"))
 
 
@@ -86,6 +99,10 @@ def texts() -> Iterator[Case]:
     yield Case("text", "a folder without texts", lambda p: None, "small: has no .txt or .md files",
                ("ask", "--context-file", "small"))  # fmt: skip
     yield Case("text", "an empty --context", lambda p: None, "there is no text in it", ("ask", "--context", " "))
+    yield Case("text", "--context is not UTF-8", lambda p: None, "--context: is not UTF-8",
+               ("ask", "--context", "milk \udcff"))  # fmt: skip
+    yield Case("text", "a question that is not UTF-8", lambda p: None, "--question: is not UTF-8",
+               (*TEXT, "--question", "\udcff?"))  # fmt: skip
     yield Case("text", "an empty question", lambda p: None, "--question: is empty", (*TEXT, "--question", " "))
 
 

@@ -20,8 +20,8 @@ RESUME, SUMMARY = ("resume",), ("summary",)
 
 BAD_STATE = [
     ("format", 1, "format is 4, was 1"),
-    ("format", "two", "cannot be used (it has format 'two', this code 4)"),
-    ("format", None, "cannot be used (it has format None, this code 4)"),
+    ("format", "two", "(it has format 'two', this code 4); use the code that wrote it"),
+    ("format", None, "(it has format None, this code 4); use the code that wrote it"),
     ("identity", [], "identity: expected an object, found []"),
     ("identity", {}, "belongs to another experiment"),
     ("identity.spec.seed", 7, "spec.seed is 0, was 7"),
