@@ -67,7 +67,7 @@ def number_of(row: Row) -> float:
         number = float(row.label) if isinstance(row.label, str | int | float) else math.nan
     except (ValueError, OverflowError):
         number = math.nan
-    if isinstance(row.label, bool) or not abs(number) < 1e15:
+    if isinstance(row.label, bool) or "_" in str(row.label) or not abs(number) < 1e15:
         raise InputError(f"{row.where}: the target is {shown(row.label)}, expected a number (below 1e15)")
     return number
 
@@ -78,8 +78,10 @@ def learn_labels(task: str, rows: Sequence[Row], labelling: Labelling) -> Output
     "0" and "1" the second is always "1". Raises InputError where there is nothing to tell apart."""
     plain = Labelling(labelling.separator)
     labels = {label for row in rows for label in labels_of(row, task, plain)}
-    if len(labels) < (2 if task == "classification" else 1):
-        raise InputError(f"{rows[0].where}: every training text has the label {shown(next(iter(labels), None))}")
+    if not labels:
+        raise InputError(f"{rows[0].where}: no training text has a label")
+    if len(labels) < 2 and task == "classification":
+        raise InputError(f"{rows[0].where}: every training text has the label {shown(next(iter(labels)))}")
     if len(labels) > MOST_LABELS:
         raise InputError(f"{rows[0].where}: {len(labels):,} different labels; is data.label the right column?")
     whole = all(label.isdecimal() and len(label) < 16 for label in labels)
@@ -88,14 +90,24 @@ def learn_labels(task: str, rows: Sequence[Row], labelling: Labelling) -> Output
     unknown = next((label for label in names if label not in labels), None)
     if unknown is not None:
         raise InputError(f"data.label_names: no text has the label {shown(unknown)}")
-    return Outputs(labels=tuple(dict.fromkeys(names.get(label, label) for label in ordered)))
+    shown_as: dict[str, str] = {}
+    for label in ordered:
+        name = names.get(label, label)
+        if not name.strip() or name in shown_as:
+            problem = f"is that of {shown(shown_as[name])} too" if name in shown_as else "is empty"
+            raise InputError(f"data.label_names: the name {shown(name)} of {shown(label)} {problem}")
+        shown_as[name] = label
+    return Outputs(labels=tuple(shown_as))
 
 
 def learn_scale(rows: Sequence[Row]) -> Outputs:
-    """Mean and standard deviation of a regression's training targets. Raises InputError where all are the same."""
+    """Mean and standard deviation of a regression's training targets. Raises InputError where all are the same, or so
+    close to each other that they could not be told apart in fp32."""
     numbers = np.array([number_of(row) for row in rows])
     if numbers.min() == numbers.max():
         raise InputError(f"{rows[0].where}: every training target is {numbers[0]:g}; there is nothing to learn")
+    if numbers.std() < 1e-30:
+        raise InputError(f"{rows[0].where}: the training targets differ by less than 1e-30; use a larger unit")
     return Outputs(mean=float(numbers.mean()), sd=float(numbers.std()))
 
 
@@ -103,7 +115,11 @@ def targets(task: str, rows: Sequence[Row], outputs: Outputs, labelling: Labelli
     """classification: int64 [N], the label's number; multi_label: float32 [N, K], 1 where it has the label; regression:
     float32 [N], standardised. Raises InputError naming the line of a label that training did not have."""
     if task == "regression":
-        return ((np.array([number_of(row) for row in rows]) - outputs.mean) / outputs.sd).astype(np.float32)
+        standardised = (np.array([number_of(row) for row in rows]) - outputs.mean) / outputs.sd
+        far = int(np.abs(standardised).argmax())
+        if abs(standardised[far]) > 1e15:  # its square must fit fp32
+            raise InputError(f"{rows[far].where}: the target {shown(rows[far].label)} is beyond all training targets")
+        return standardised.astype(np.float32)
     number = {label: i for i, label in enumerate(outputs.labels)}
     result = np.zeros((len(rows), len(number)), dtype=np.float32)
     for i, row in enumerate(rows):

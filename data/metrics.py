@@ -7,6 +7,12 @@ Axes:  N examples   K classes or labels
 import numpy as np
 
 
+def counts(gold: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
+    """int [N], int [N] -> int [3, K]: how often each class is right, in gold, and predicted. What the scores of classes
+    are made of; unlike a confusion matrix, it is no larger than the number of classes."""
+    return np.stack([np.bincount(x, minlength=classes) for x in (gold[gold == predicted], gold, predicted)])
+
+
 def confusion(gold: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
     """int [N], int [N] -> int [K, K], rows gold, columns predicted"""
     return np.bincount(gold * classes + predicted, minlength=classes**2).reshape(classes, classes)
@@ -26,24 +32,24 @@ def _scores(hits: np.ndarray, predicted: np.ndarray, gold: np.ndarray) -> dict[s
     }
 
 
-def per_class(table: np.ndarray) -> dict[str, np.ndarray]:
-    """precision, recall, f1 and support of each class, [K]"""
-    return {**_scores(np.diag(table), table.sum(0), table.sum(1)), "support": table.sum(1)}
+def per_class(counted: np.ndarray) -> dict[str, np.ndarray]:
+    """precision, recall, f1 and support of each class, [K], from `counts`"""
+    hits, gold, predicted = counted
+    return {**_scores(hits, predicted, gold), "support": gold}
 
 
-def averages(table: np.ndarray) -> dict[str, float]:
-    """accuracy; precision, recall and f1 as macro (mean over the classes that occur in gold or predictions) and
-    weighted (by support); Matthews' correlation coefficient. (Where each example has one label, micro averages are the
-    accuracy.)"""
-    each = per_class(table)
-    occurs = (table.sum(1) + table.sum(0)) > 0
-    total = table.sum()
-    result = {"accuracy": np.trace(table) / total}
+def averages(counted: np.ndarray) -> dict[str, float]:
+    """From `counts`: accuracy; precision, recall and f1 as macro (mean over the classes that occur in gold or
+    predictions) and weighted (by support); Matthews' correlation coefficient. (Where each example has one label, micro
+    averages are the accuracy.)"""
+    each = per_class(counted)
+    hits, gold, predicted = counted.astype(float)
+    occurs, right, total = gold + predicted > 0, hits.sum(), gold.sum()
+    result = {"accuracy": right / total}
     for key in ("precision", "recall", "f1"):
         result[f"macro_{key}"] = each[key][occurs].mean()
         result[f"weighted_{key}"] = (each[key] * each["support"]).sum() / total
-    gold, predicted = table.sum(1).astype(float), table.sum(0).astype(float)
-    covariance = np.trace(table) * total - gold @ predicted
+    covariance = right * total - gold @ predicted
     spread = (total**2 - gold @ gold) * (total**2 - predicted @ predicted)
     result["matthews"] = covariance / np.sqrt(spread) if spread else 0.0
     return {key: float(value) for key, value in result.items()}
@@ -66,8 +72,10 @@ def ranks(values: np.ndarray) -> np.ndarray:
 
 
 def top_k_accuracy(gold: np.ndarray, probabilities: np.ndarray, k: int) -> float:
-    """The share of examples whose class is among the k most probable. [N], [N, K]"""
-    return float((np.argsort(-probabilities, axis=1, kind="stable")[:, :k] == gold[:, None]).any(1).mean())
+    """The share of examples whose class is among the k most probable, of equals the later one (as scikit-learn has it).
+    [N], [N, K]"""
+    ranked = np.argsort(probabilities, axis=1, kind="stable")[:, ::-1]
+    return float((ranked[:, :k] == gold[:, None]).any(1).mean())
 
 
 def calibration_error(gold: np.ndarray, probabilities: np.ndarray, bins: int = 15) -> float:
@@ -80,14 +88,16 @@ def calibration_error(gold: np.ndarray, probabilities: np.ndarray, bins: int = 1
 
 
 def multi_label(gold: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """exact: the share of examples with all labels right; precision, recall and f1 as micro (over all decisions) and
-    macro (mean over the labels). gold, predicted bool [N, K]"""
+    """exact: the share of examples with all labels right; precision, recall and f1 as micro (over all decisions),
+    macro (mean over the labels) and weighted (by how many have the label). gold, predicted bool [N, K]"""
     hits = gold & predicted
     each = _scores(hits.sum(0), predicted.sum(0), gold.sum(0))
     pooled = _scores(hits.sum(), predicted.sum(), gold.sum())
     result = {"exact": (gold == predicted).all(1).mean()}
     result |= {f"micro_{key}": value for key, value in pooled.items()}
     result |= {f"macro_{key}": value.mean() for key, value in each.items()}
+    support = gold.sum(0)
+    result |= {f"weighted_{key}": _ratio((value * support).sum(), support.sum()) for key, value in each.items()}
     return {key: float(value) for key, value in result.items()}
 
 
@@ -109,9 +119,10 @@ def best_thresholds(gold: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 
 def regression(gold: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
-    """mae, mse, rmse, r2, pearson, spearman. [N], [N]; a correlation of a constant is NaN"""
+    """mae, mse, rmse, r2, pearson, spearman. [N], [N]; a correlation with a constant is NaN, and so is r2 where gold is
+    one (scikit-learn: 0, or 1 if there is no error)"""
     error = predicted - gold
-    spread = ((gold - gold.mean()) ** 2).sum()
+    spread = 0.0 if gold.min() == gold.max() else ((gold - gold.mean()) ** 2).sum()
     mse = float((error**2).mean())
     return {
         "mae": float(np.abs(error).mean()),
@@ -124,6 +135,8 @@ def regression(gold: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
 
 
 def _correlation(a: np.ndarray, b: np.ndarray) -> float:
+    if a.min() == a.max() or b.min() == b.max():  # their deviations from the mean are rounding errors, or 0
+        return float("nan")
     a, b = a - a.mean(), b - b.mean()
     scale = np.sqrt((a @ a) * (b @ b))
     return float(a @ b / scale) if scale else float("nan")

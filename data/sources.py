@@ -113,10 +113,10 @@ def row_sets(
             [1 - split.dev_fraction, split.dev_fraction] if split.folds is None else [1 / split.folds] * split.folds
         )
         part = partition(rows, [stratum(row) for row in rows], shares)
+        if len(set(part.tolist())) < len(shares):
+            raise InputError(f"{', '.join(train)}: too few different texts for {len(shares)} parts")
         judged = part == (1 if split.folds is None else split.fold)
         dev_rows = [rows[i] for i in np.flatnonzero(judged)]
         rows = [rows[i] for i in np.flatnonzero(~judged)]
-        if not rows or not dev_rows:
-            raise InputError(f"{', '.join(train)}: too few different texts for the split into training and development")
     digests["dev"] = fingerprint(contents)
     return sample(rows, split.train_limit), sample(dev_rows, split.dev_limit), everything, digests

@@ -73,8 +73,9 @@ def _read_fields(path: Path, text: str, columns: Columns) -> Iterator[Row]:
             if len(fields) != count:
                 raise InputError(f"{where}: has {len(fields)} fields, the first line {count}")
             yield _row(where, {name: fields[place] for name, place in at.items()}, columns)
-    except csv.Error as error:
-        raise InputError(f"{path} line {reader.line_num}: {error}") from None
+    except csv.Error as error:  # at the file's end: of a quote that was opened in the last row it began
+        unclosed = "a quote that is opened here is never closed" if "unexpected end" in str(error) else error
+        raise InputError(f"{path} line {line + 1}: {unclosed}") from None
 
 
 def _positions(where: str, names: list[str], columns: Columns) -> dict[str, int]:

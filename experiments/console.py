@@ -42,7 +42,7 @@ def banner(run: Run, remark: str | None) -> None:
         say(f"           not used from the checkpoint: {', '.join(unused)}")
     for split, counts in run.task.splits.items():
         notes = [text.format(f"{counts[key]:,}") for key, text in NOTES.items() if counts.get(key)]
-        say(f"  {split:8} " + ", ".join([f"{counts['examples']:,} {counts['kind']}", *notes]))
+        say(f"  {split:8} " + ", ".join([f"{counts['examples']:,} {counts['kind']}", *notes, *leaks(counts)]))
     for remark in run.task.remarks:
         say(f"           {one_line(remark)}")
     say(f"  machine  {run.device}, {run.precision.name} ({run.precision.reason})")
@@ -67,9 +67,16 @@ NOTES = {
     "answers_lost": "{} answers without a token (labelled as no answer)",
     "labels": "{} labels",
     "texts_cut": "{} cut to max_length",
-    "duplicates": "{} are in the training set too",
-    "near_duplicates": "{} up to case, accents, punctuation and spaces",
+    "contradictions": "{} texts with different labels in different places",
 }
+
+
+def leaks(counts: dict) -> list[str]:
+    """Which of the development examples are training examples too; said as well where none is."""
+    if "near_duplicates" not in counts:
+        return []
+    exact, near = counts["duplicates"], counts["near_duplicates"] - counts["duplicates"]
+    return [f"{exact:,} of them in the training set too, {near:,} more but for case, accents, punctuation and spaces"]
 
 
 IN_A_LINE = ("loss", "mean", "exact", "accuracy", "macro_f1", "f1", "micro_f1", "rmse", "mae", "pearson")
@@ -89,6 +96,8 @@ def ending(run: Run, reason: str) -> None:
         best = progress.best
         say(f"  best     {metrics_line(best.metrics)}  (step {best.step}, epoch {best.epoch:.2f})")
         say(f"           in {run.folder / 'best'}")
+    elif reason != "diverged":
+        say(f"  best     none: {run.spec.eval.metric} was no finite number at any evaluation, so there is no best/")
     say(f"  next     python eval.py summary {run.folder}")
 
 

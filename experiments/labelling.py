@@ -7,12 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from data.classification import number_of, targets, tokenize
-from data.metrics import confusion, multi_label, per_class
+from data.metrics import confusion, counts, multi_label, per_class
 from data.splits import mark
 from data.tables import Row
 from experiments.text_task import in_unit, labelling_of, metrics, predict, probabilities
 from experiments.trained import Trained
 from model.checkpoint import replace_file
+
+MOST_IN_MATRIX = 1000  # labels; a matrix of 10,000 would be a hundred million numbers
 
 
 def label_thresholds(trained: Trained) -> np.ndarray:
@@ -62,7 +64,8 @@ def ask_texts(trained: Trained, rows: Sequence[Row]) -> list[dict]:
 
 def score_rows(trained: Trained, rows: Sequence[Row], errors: int = 0) -> tuple[dict, list[dict]]:
     """Everything `eval.py score` says of a run on labelled texts: metrics, scores of each label, the confusion matrix
-    (rows gold, columns predicted), the most frequent confusions, the worst misses. And a prediction for each text."""
+    (rows gold, columns predicted; not of more than MOST_IN_MATRIX labels), the most frequent confusions, the worst
+    misses. And a prediction for each text."""
     kind, outputs = trained.task.task, trained.outputs
     target = targets(kind, rows, outputs, labelling_of(trained.task.data))
     logits, losses = predict_rows(trained, rows, target)
@@ -75,17 +78,19 @@ def score_rows(trained: Trained, rows: Sequence[Row], errors: int = 0) -> tuple[
         **metrics(kind, outputs, logits, target),
     }
     if kind == "classification":
-        table = confusion(target, logits.argmax(1), len(outputs.labels))
-        result |= {"labels": by_label(outputs.labels, per_class(table)), "confusion": table.tolist()}
-        result["confusions"] = confusions(outputs.labels, table)
+        predicted, count = logits.argmax(1), len(outputs.labels)
+        result["labels"] = by_label(outputs.labels, per_class(counts(target, predicted, count)))
+        if count <= MOST_IN_MATRIX:
+            result["confusion"] = confusion(target, predicted, count).tolist()
+        result["confusions"] = confusions(outputs.labels, target, predicted)
     elif kind == "multi_label":
         chosen = probabilities(kind, logits) >= label_thresholds(trained)
         # At the thresholds of training's development set; the best ones for this file would be fitted to it.
         result = {key: value for key, value in result.items() if not key.startswith(("best_", "threshold:"))}
         result["thresholds"] = dict(zip(outputs.labels, label_thresholds(trained).tolist(), strict=True))
         result |= {key: 100 * value for key, value in multi_label(target > 0, chosen).items()}
-        tables = [confusion(target[:, k].astype(int), chosen[:, k].astype(int), 2) for k in range(len(outputs.labels))]
-        each = [by_label(("no", "yes"), per_class(table))["yes"] for table in tables]
+        pairs = ((target[:, k].astype(int), chosen[:, k].astype(int)) for k in range(len(outputs.labels)))
+        each = [by_label(("no", "yes"), per_class(counts(*pair, 2)))["yes"] for pair in pairs]
         result["labels"] = dict(zip(outputs.labels, each, strict=True))
     gold = gold_of(trained, rows, target)
     predictions = [
@@ -124,14 +129,13 @@ def by_label(labels: Sequence[str], scores: dict[str, np.ndarray]) -> dict[str, 
     }
 
 
-def confusions(labels: Sequence[str], table: np.ndarray, count: int = 10) -> list[dict]:
-    """The most frequent mistakes: gold, predicted, how often, and how often the gold label occurs."""
-    wrong = table - np.diag(np.diag(table))
-    order = np.argsort(-wrong, axis=None, kind="stable")[:count]
-    pairs = [(i, j) for i, j in zip(*np.unravel_index(order, table.shape), strict=True) if wrong[i, j]]
+def confusions(labels: Sequence[str], gold: np.ndarray, predicted: np.ndarray, count: int = 10) -> list[dict]:
+    """The most frequent mistakes: gold, predicted, how often, and how often the gold label occurs. int [N], int [N]"""
+    wrong = gold != predicted
+    pairs, times = np.unique(np.stack([gold[wrong], predicted[wrong]], 1), axis=0, return_counts=True)
     return [
-        {"gold": labels[i], "predicted": labels[j], "count": int(wrong[i, j]), "of": int(table[i].sum())}
-        for i, j in pairs
+        {"gold": labels[i], "predicted": labels[j], "count": int(n), "of": int((gold == i).sum())}
+        for (i, j), n in sorted(zip(pairs.tolist(), times, strict=True), key=lambda pair: -pair[1])[:count]
     ]
 
 

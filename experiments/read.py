@@ -89,6 +89,9 @@ def check_task(task: TaskSpec, where: str) -> None:
         default = fields[key].default
         if getattr(data, key) != (fields[key].default_factory() if default is dataclasses.MISSING else default):
             raise InputError(f"{where}data.{key}: {task.task} has no use for it; remove it")
+    columns = [column for column in (data.text, data.pair, data.label) if column is not None]
+    if len(set(columns)) < len(columns):
+        raise InputError(f"{where}data.text, pair, label: name one column twice")
     if not data.label_separator:
         raise InputError(f"{where}data.label_separator: is empty")
     if qa and task.pooling != "mean":

@@ -77,6 +77,8 @@ def l1_parameters(spec: OptimSpec, model: nn.Module) -> list[nn.Parameter]:
     """What optim.l1_on names; empty where there is no penalty."""
     if not spec.l1:
         return []
+    if not spec.l1_on:
+        raise InputError("optim.l1_on: is empty, so optim.l1 has nothing to act on")
     for entry in spec.l1_on:
         if not any(selects(entry, name) for name, _ in model.named_parameters()):
             raise InputError(f"optim.l1_on: {entry!r} selects no parameter")

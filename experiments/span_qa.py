@@ -13,7 +13,7 @@ from data.classification import Outputs
 from data.decoding import Answers, decode, max_context
 from data.scoring import apply_threshold, average, score_each, thresholds
 from data.sources import question_set, sample
-from data.splits import mark
+from data.splits import duplicates, mark
 from data.squad import Question, Windows, collate, make_windows
 from data.tables import Row
 from experiments.evaluation import Evaluated
@@ -60,6 +60,7 @@ class SpanQA:
             }
             for split, each, windows in (("train", train, self.train), ("dev", dev, windows["dev"]))
         }
+        self.splits["dev"] |= duplicates(*([as_row(q) for q in each.questions] for each in (train, dev)))
         self.remarks = [f"left out, for example: {remark}" for remark in (*train.misplaced, *dev.misplaced)][:3]
         self.parts = [Part(self.train.lengths, data.batch_tokens, data.batch_size)]
         self.lengths = self.train.lengths  # tokens of each training window [N]

@@ -222,8 +222,19 @@ class Spec:
 # losses and what is in the targets' unit.
 METRICS = {
     "span_qa": ("f1", "exact", "best_f1", "best_exact", "loss"),
-    "classification": ("accuracy", "macro_f1", "weighted_f1", "macro_precision", "macro_recall", "matthews", "loss"),
-    "multi_label": ("micro_f1", "macro_f1", "exact", "loss"),
+    # f1 and roc_auc: where there are two labels, of the second one
+    "classification": (
+        "accuracy",
+        "macro_f1",
+        "weighted_f1",
+        "macro_precision",
+        "macro_recall",
+        "matthews",
+        "f1",
+        "roc_auc",
+        "loss",
+    ),
+    "multi_label": ("micro_f1", "macro_f1", "weighted_f1", "best_micro_f1", "best_macro_f1", "exact", "loss"),
     "regression": ("rmse", "mae", "r2", "pearson", "spearman", "loss"),
 }
 LOWER_IS_BETTER = ("loss", "rmse", "mae")

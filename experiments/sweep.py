@@ -57,7 +57,7 @@ def expand(path: Path, assignments: list[str]) -> list[Member]:
     if len(members) > MOST_RUNS:
         raise InputError(f"{path}: sweep: more than {MOST_RUNS:,} runs")
     if len({member.name for member in members}) < len(members):
-        raise InputError(f"{path}: sweep: a value is listed twice")
+        raise InputError(f"{path}: sweep: a value is listed twice, or two would name the same folder")
     return members
 
 

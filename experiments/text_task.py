@@ -26,7 +26,7 @@ from data.metrics import (
     averages,
     best_thresholds,
     calibration_error,
-    confusion,
+    counts,
     multi_label,
     per_class,
     regression,
@@ -34,8 +34,8 @@ from data.metrics import (
     top_k_accuracy,
 )
 from data.sources import Split, row_sets, sample
-from data.splits import duplicates, mark
-from data.tables import Columns
+from data.splits import contradictions, duplicates, mark
+from data.tables import Columns, Row
 from experiments.evaluation import Evaluated
 from experiments.machine import Precision, to_device
 from experiments.spec import DataSpec, EvalSpec, TaskSpec
@@ -51,7 +51,7 @@ class TextTask:
     def __init__(self, spec: TaskSpec, evaluation: EvalSpec, name: str, tokenizer: Tokenizer, root: Path):
         data, self.spec = spec.data, spec
         split = Split(data.dev_fraction, data.folds, data.fold, data.train_limit, data.dev_limit)
-        labelling = labelling_of(data)
+        labelling, regression = labelling_of(data), spec.task == "regression"
         train, dev, everything, self.fingerprints = row_sets(
             data.source,
             data.train,
@@ -59,16 +59,17 @@ class TextTask:
             root,
             columns_of(data),
             split,
-            stratum=number_of
-            if spec.task == "regression"
-            else lambda row: sorted(labels_of(row, spec.task, labelling)),
+            stratum=number_of if regression else lambda row: tuple(sorted(labels_of(row, spec.task, labelling))),
         )
-        regression = spec.task == "regression"
         self._outputs = learn_scale(train) if regression else learn_labels(spec.task, everything, labelling)
         self.outputs = {name: self._outputs}
         self.train_marks = {name: torch.tensor(sorted({mark(row) for row in train}))}
         self.train = tokenize(train, tokenizer, data.max_length)
         self.target = targets(spec.task, train, self._outputs, labelling)
+        check_learnable(self.target, train)
+        task, _, metric = evaluation.metric.rpartition(".")  # "f1", or of several tasks "sentiment.f1"
+        if metric in ("f1", "roc_auc") and task in ("", name) and len(self._outputs.labels) != 2:
+            raise InputError(f"eval.metric: {metric} is for two labels, these are {len(self._outputs.labels)}")
         judged = {"dev": dev} | ({"train": sample(train, evaluation.train_sample)} if evaluation.train_sample else {})
         self._judged = {
             split: (tokenize(rows, tokenizer, data.max_length), targets(spec.task, rows, self._outputs, labelling))
@@ -77,7 +78,7 @@ class TextTask:
         self.weight = example_weights(spec, self._outputs, self.target)
         kind = {"kind": "texts", "labels": len(self._outputs.labels)}
         self.splits = {
-            "train": {"examples": len(train), **kind, "texts_cut": self.train.cut},
+            "train": {"examples": len(train), **kind, "texts_cut": self.train.cut, **self._contradictions(train)},
             "dev": {"examples": len(dev), **kind, "texts_cut": self._judged["dev"][0].cut, **duplicates(train, dev)},
         }
         self.remarks = weight_remarks(self._outputs, self.weight, self.target)
@@ -85,6 +86,13 @@ class TextTask:
         self.lengths = self.train.lengths  # tokens of each training text [N]
         self._masking = make_masking(tokenizer, data.mask_tokens)
         self._ids = [row.where for row in train]
+
+    def _contradictions(self, train: list[Row]) -> dict[str, int]:
+        if self.spec.task == "regression":  # its numbers differ a little, as measurements do
+            return {}
+        labelling = labelling_of(self.spec.data)
+        labels = [frozenset(labels_of(row, self.spec.task, labelling)) for row in train]
+        return {"contradictions": contradictions(train, labels)}
 
     def batch(self, rows: np.ndarray, random: np.random.Generator) -> dict[str, Tensor | None]:
         """The training texts `rows`. random: for what is drawn anew each time."""
@@ -117,14 +125,26 @@ class TextTask:
             return Evaluated(found, {"mae": np.abs(predicted - gold)}, root)
         if kind == "multi_label":
             said, has = logits > 0, target > 0
-            joint = {"micro_f1": lambda chosen: 100 * multi_label(has[chosen], said[chosen])["micro_f1"]}
+            hits, marks = (said & has).sum(1), said.sum(1) + has.sum(1)  # of each text
+            joint = {"micro_f1": lambda chosen: 200 * hits[chosen].sum() / max(1, marks[chosen].sum())}
             return Evaluated(found, {"exact": 100.0 * (said == has).all(1)}, joint)
         predicted, classes = logits.argmax(1), len(self._outputs.labels)
 
         def macro_f1(chosen: np.ndarray) -> float:
-            return 100 * averages(confusion(target[chosen], predicted[chosen], classes))["macro_f1"]
+            return 100 * averages(counts(target[chosen], predicted[chosen], classes))["macro_f1"]
 
-        return Evaluated(found, {"accuracy": 100.0 * (predicted == target)}, {"macro_f1": macro_f1})
+        def f1(chosen: np.ndarray) -> float:  # of the second of two labels
+            return 100 * per_class(counts(target[chosen], predicted[chosen], classes))["f1"][1]
+
+        joint = {"macro_f1": macro_f1} | ({"f1": f1} if classes == 2 else {})
+        return Evaluated(found, {"accuracy": 100.0 * (predicted == target)}, joint)
+
+
+def check_learnable(target: np.ndarray, train: list[Row]) -> None:
+    """Raise InputError where the training texts (those that the split and data.train_limit have left) all have the same
+    label or labels."""
+    if (target == target[0]).all():
+        raise InputError(f"{train[0].where}: all {len(train):,} training texts have the same label; nothing to learn")
 
 
 def columns_of(data: DataSpec) -> Columns:
@@ -217,10 +237,10 @@ def class_metrics(p: np.ndarray, target: np.ndarray) -> dict[str, float]:
     """For probabilities [N, K] and classes [N]. With two classes also precision, recall and F1 of the second one, and
     the area under its ROC curve; with more the share whose class is among the first 3 or 5."""
     classes = p.shape[1]
-    table = confusion(target, p.argmax(1), classes)
-    found = averages(table)
+    counted = counts(target, p.argmax(1), classes)
+    found = averages(counted)
     if classes == 2:
-        second = per_class(table)
+        second = per_class(counted)
         found |= {key: float(second[key][1]) for key in ("precision", "recall", "f1")}
         found["roc_auc"] = roc_auc(target == 1, p[:, 1])
     found |= {f"top_{k}_accuracy": top_k_accuracy(target, p, k) for k in (3, 5) if k < classes}

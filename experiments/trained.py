@@ -51,7 +51,7 @@ def load_run(folder: Path, device: str = "auto", task: str | None = None) -> Tra
         raise InputError(f"{folder}: is not a run folder (no spec.json)")
     best = surviving(folder / "best")
     if best is None:
-        raise InputError(f"{folder}: has no best/ yet; it is written after the first evaluation")
+        raise InputError(f"{folder}: has no best/; it is written at the first evaluation with a finite eval.metric")
     checkpoint = read_checkpoint(best)
     if checkpoint.progress.best is None:
         raise InputError(f"{best}: is not the checkpoint of an evaluation")

@@ -143,6 +143,28 @@ def test_a_regression_is_judged_in_the_unit_of_its_targets(texts, tmp_path, caps
     assert np.mean((np.array(values) - np.arange(20) / 7) ** 2) == pytest.approx(found["mse"], rel=1e-5)
 
 
+def test_a_run_without_a_finite_metric_says_why_it_has_no_best_model(texts, tmp_path, capsys):
+    """r2 and correlations do not exist where all development targets are the same."""
+    lines = [json.dumps({"text": f"number {i}", "n": 5}) + "\n" for i in range(4)]
+    (tmp_path / "dev.jsonl").write_text("".join(lines))
+    train(texts("regression", data={**DATA, "label": "n"}, eval={"metric": "r2"}), tmp_path)
+    assert "none: r2 was no finite number at any evaluation" in capsys.readouterr().out
+    assert eval_py.main(["ask", str(tmp_path / "runs" / "tiny"), "--text", "number 1"]) == 2
+    assert "has no best/; it is written at the first evaluation with a finite" in capsys.readouterr().err
+
+
+def test_of_two_labels_the_f1_of_the_second_may_decide_and_has_an_interval(texts, tmp_path, capsys):
+    train(texts(eval={"metric": "f1"}), tmp_path)
+    records = [r for r in read_records(tmp_path / "runs" / "tiny")[0] if r["kind"] == "eval"]
+    assert all(r["intervals"]["f1"][0] <= r["metrics"]["f1"] <= r["intervals"]["f1"][1] for r in records)
+    capsys.readouterr()
+    lines = [json.dumps({"text": f"number {i}", "label": "abc"[i % 3]}) + "\n" for i in range(9)]
+    (tmp_path / "train.jsonl").write_text("".join(lines))
+    given = texts(data={**DATA, "dev": ["train.jsonl"]}, eval={"metric": "f1"})
+    assert run_main(given, tmp_path, "--overwrite", "--data-root", str(tmp_path)) == 2
+    assert "eval.metric: f1 is for two labels, these are 3" in capsys.readouterr().err
+
+
 DATA = {"train": ["train.jsonl"], "dev": ["dev.jsonl"], "max_length": 64, "batch_size": 8}
 
 
@@ -271,9 +293,10 @@ def test_l1_draws_what_it_names_towards_zero_and_nothing_else(texts, tmp_path):
 def test_a_fraction_of_training_is_the_development_set_and_leaks_are_shown(texts, tmp_path, capsys):
     train(texts(data={"train": ["train.jsonl"], "dev_fraction": 0.18, "max_length": 64, "batch_size": 8}), tmp_path)
     page = capsys.readouterr().out
-    assert "train    49 texts, 2 labels" in page and "dev      11 texts, 2 labels" in page
+    assert "train    49 texts, 2 labels" in page
+    assert "dev      11 texts, 2 labels, 0 of them in the training set too, 0 more but for case" in page
     train(texts(data={**DATA, "dev": ["train.jsonl"]}), tmp_path, "--overwrite")
-    assert "60 are in the training set too" in capsys.readouterr().out
+    assert "60 of them in the training set too, 0 more but for case" in capsys.readouterr().out
 
 
 def test_a_sweep_trains_every_combination_and_every_fold_and_goes_on_where_it_stopped(texts, tmp_path, capfd):

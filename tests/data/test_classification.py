@@ -41,6 +41,14 @@ def test_labels_may_have_names():
         learn_labels("classification", rows("0", "1"), Labelling(names={"2": "x"}))
 
 
+@pytest.mark.parametrize("names,message", [({"a": "x", "b": "x"}, "the name 'x' of 'b' is that of 'a' too"),
+                                           ({"a": "b"}, "the name 'b' of 'b' is that of 'a' too"),
+                                           ({"a": " "}, "the name ' ' of 'a' is empty")])  # fmt: skip
+def test_two_labels_cannot_have_one_name(names, message):
+    with pytest.raises(InputError, match=message):
+        learn_labels("classification", rows("a", "b"), Labelling(names=names))
+
+
 @pytest.mark.parametrize("value,count", [(0.1, 12), (3.7, 3), (5, 4)])
 def test_targets_that_are_all_the_same_cannot_be_learnt(value, count):
     """Their standard deviation, of 1e-17 or so, is not always 0."""
@@ -67,7 +75,14 @@ def test_numbers_are_standardised_by_training():
     assert found == pytest.approx([0, 0.5 / outputs.sd]) and found.dtype == np.float32
 
 
-@pytest.mark.parametrize("label", ["nan", "inf", "1e400", "", "ten", None, True, [1], "1e200"])
+def test_numbers_that_fp32_cannot_tell_apart_or_hold_are_refused():
+    with pytest.raises(InputError, match="differ by less than 1e-30"):
+        learn_scale(rows(1e-200, 2e-200))
+    with pytest.raises(InputError, match=r"x line 1: the target 1 is beyond all training targets"):
+        targets("regression", rows(0, 1), learn_scale(rows(1e-20, 2e-20)), PLAIN)
+
+
+@pytest.mark.parametrize("label", ["1_000", "nan", "inf", "1e400", "", "ten", None, True, [1], "1e200"])
 def test_what_is_no_number_is_no_target(label):
     with pytest.raises(InputError, match=r"x line 1: the target is .*, expected a number"):
         learn_scale(rows(1, label))

@@ -10,6 +10,7 @@ from data.metrics import (
     best_thresholds,
     calibration_error,
     confusion,
+    counts,
     multi_label,
     per_class,
     ranks,
@@ -21,13 +22,15 @@ from data.metrics import (
 
 def test_a_small_table_by_hand():
     """gold 0 0 0 1 1 2, predicted 0 0 1 1 2 2"""
-    table = confusion(np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 2]), 3)
-    assert table.tolist() == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
-    each = per_class(table)
+    gold, predicted = np.array([0, 0, 0, 1, 1, 2]), np.array([0, 0, 1, 1, 2, 2])
+    assert confusion(gold, predicted, 3).tolist() == [[2, 1, 0], [0, 1, 1], [0, 0, 1]]
+    counted = counts(gold, predicted, 3)
+    assert counted.tolist() == [[2, 1, 1], [3, 2, 1], [2, 2, 2]]
+    each = per_class(counted)
     assert each["precision"].tolist() == [1, 0.5, 0.5]
     assert each["recall"] == pytest.approx([2 / 3, 0.5, 1])
     assert each["f1"] == pytest.approx([0.8, 0.5, 2 / 3])
-    found = averages(table)
+    found = averages(counted)
     assert found["accuracy"] == pytest.approx(4 / 6)
     assert found["macro_f1"] == pytest.approx((0.8 + 0.5 + 2 / 3) / 3)
     assert found["weighted_f1"] == pytest.approx((3 * 0.8 + 2 * 0.5 + 2 / 3) / 6)
@@ -35,7 +38,7 @@ def test_a_small_table_by_hand():
 
 
 def test_a_class_that_is_never_predicted_has_precision_0_and_one_that_is_nowhere_does_not_count():
-    found = averages(confusion(np.array([0, 0, 1]), np.array([0, 0, 0]), 4))
+    found = averages(counts(np.array([0, 0, 1]), np.array([0, 0, 0]), 4))
     assert found["macro_precision"] == pytest.approx((2 / 3 + 0) / 2) and found["matthews"] == 0
 
 
@@ -62,6 +65,13 @@ def test_regression_by_hand():
     assert found["spearman"] == pytest.approx(1) and found["pearson"] == pytest.approx(8 / math.sqrt(5 * 14))
     constant = regression(np.array([1.0, 2]), np.array([1.5, 1.5]))
     assert math.isnan(constant["pearson"]) and constant["r2"] == 0
+    rounded = regression(np.array([0.1] * 3), np.array([1.0, 2, 4]))  # the mean of three 0.1 is not 0.1
+    assert all(math.isnan(rounded[key]) for key in ("r2", "pearson", "spearman"))
+
+
+def test_of_equal_probabilities_the_later_class_ranks_higher_as_in_scikit_learn():
+    p = np.full((1, 4), 0.25)
+    assert [top_k_accuracy(np.array([gold]), p, 2) for gold in range(4)] == [0, 0, 1, 1]
 
 
 def test_multi_label_by_hand():
@@ -70,7 +80,7 @@ def test_multi_label_by_hand():
     found = multi_label(gold, predicted)
     assert found["exact"] == pytest.approx(1 / 3)
     assert (found["micro_precision"], found["micro_recall"]) == pytest.approx((2 / 3, 2 / 3))
-    assert found["macro_f1"] == pytest.approx(0.8 / 2)
+    assert found["macro_f1"] == pytest.approx(0.8 / 2) and found["weighted_f1"] == pytest.approx((2 * 0.8 + 0) / 3)
 
 
 def test_the_best_threshold_is_the_best_of_all_that_make_a_difference():
@@ -94,9 +104,9 @@ def test_everything_about_classes_equals_scikit_learn(classes, count):
     gold = random.integers(0, classes, count)
     p = random.dirichlet(np.ones(classes), count)
     predicted = np.where(random.random(count) < 0.6, gold, p.argmax(1))
-    table, quiet = confusion(gold, predicted, classes), {"zero_division": 0}
-    assert (table == m.confusion_matrix(gold, predicted, labels=range(classes))).all()
-    found, keys = averages(table), ("precision", "recall", "f1")
+    counted, quiet = counts(gold, predicted, classes), {"zero_division": 0}
+    assert (confusion(gold, predicted, classes) == m.confusion_matrix(gold, predicted, labels=range(classes))).all()
+    found, keys = averages(counted), ("precision", "recall", "f1")
     assert found["accuracy"] == pytest.approx(m.accuracy_score(gold, predicted))
     assert found["accuracy"] == pytest.approx(m.f1_score(gold, predicted, average="micro"))
     assert found["matthews"] == pytest.approx(m.matthews_corrcoef(gold, predicted))
@@ -105,7 +115,7 @@ def test_everything_about_classes_equals_scikit_learn(classes, count):
         assert [found[f"{how}_{key}"] for key in keys] == pytest.approx(theirs)
     theirs = m.precision_recall_fscore_support(gold, predicted, labels=range(classes), **quiet)
     for key, values in zip((*keys, "support"), theirs, strict=True):
-        assert per_class(table)[key] == pytest.approx(values)
+        assert per_class(counted)[key] == pytest.approx(values)
     if classes > 2:
         assert top_k_accuracy(gold, p, 2) == pytest.approx(m.top_k_accuracy_score(gold, p, k=2, labels=range(classes)))
     else:
@@ -118,7 +128,7 @@ def test_everything_about_several_labels_equals_scikit_learn():
     gold, predicted = random.random((200, 6)) < 0.3, random.random((200, 6)) < 0.3
     found = multi_label(gold, predicted)
     assert found["exact"] == pytest.approx(m.accuracy_score(gold, predicted))
-    for how in ("macro", "micro"):
+    for how in ("macro", "micro", "weighted"):
         theirs = m.precision_recall_fscore_support(gold, predicted, average=how, zero_division=0)[:3]
         assert [found[f"{how}_{key}"] for key in ("precision", "recall", "f1")] == pytest.approx(theirs)
 

@@ -5,7 +5,7 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from data.splits import duplicates, normalised, partition
+from data.splits import contradictions, duplicates, normalised, partition
 from data.tables import Row
 
 
@@ -50,6 +50,15 @@ def test_classes_of_one_text_each_are_dealt_out_too():
     assert (partition(rows, labels(rows), [0.8, 0.2]) == 1).sum() == 20
 
 
+def test_a_text_that_is_there_many_times_takes_no_other_label_out_of_its_part():
+    rows = [*labelled(a=100, b=100, c=100), *[row("again and again", "a")] * 60]
+    part = partition(rows, labels(rows), [0.2] * 5)
+    assert len({p for p, r in zip(part, rows, strict=True) if r.text == "again and again"}) == 1
+    for label in "bc":
+        inside = Counter(p for p, r in zip(part.tolist(), rows, strict=True) if r.label == label)
+        assert all(18 <= inside[number] <= 22 for number in range(5)), inside
+
+
 def test_numbers_are_stratified_by_their_order():
     rows = [row(f"text {i}", i * 0.37) for i in range(100)]
     part = partition(rows, labels(rows), [0.75, 0.25])
@@ -76,6 +85,19 @@ def test_what_makes_no_difference_is_normalised_away():
     assert normalised(row("ＡＢＣ")) == normalised(row("abc"))
     assert normalised(row("a", pair="b")) != normalised(row("a", pair="c"))
     assert normalised(row("?!")) != normalised(row("..."))
+    assert normalised(row("Costs $5")) == normalised(row("costs 5"))
+
+
+@pytest.mark.parametrize("a,b", [("Great \U0001f44d", "Great \U0001f44e"), ("\u0915\u093f", "\u0915\u0940"),
+                                 ("\u304c\u304d", "\u304b\u304d"), ("1 film", "2 films")])  # fmt: skip
+def test_what_makes_a_difference_is_not(a, b):
+    """Emoji, the vowel signs of Hindi, the voicing marks of Japanese."""
+    assert normalised(row(a)) != normalised(row(b))
+
+
+def test_texts_with_different_labels_in_different_places_are_counted():
+    rows = [row("One", "a"), row("one!", "b"), row("Two", "a"), row("two", "a"), row("Three", "b")]
+    assert contradictions(rows, labels(rows)) == 1
 
 
 def test_leaks_are_counted_as_they_are_and_normalised():

@@ -54,7 +54,7 @@ def files() -> Iterator[Case]:
 def runs() -> Iterator[Case]:
     for name, damage, answer in (
         ("is not there", lambda p: shutil.rmtree(p / "finished/tiny"), "is not a run folder (no spec.json)"),
-        ("has no best/", lambda p: shutil.rmtree(p / BEST), "has no best/ yet"),
+        ("has no best/", lambda p: shutil.rmtree(p / BEST), "has no best/; it is written"),
         ("best/ is empty", lambda p: (shutil.rmtree(p / BEST), (p / BEST).mkdir()), "checkpoint.json: no such file"),
         ("a bit of its head is flipped", lambda p: put(p / BEST / "head.safetensors",
          (p / BEST / "head.safetensors").read_bytes()[:-1] + b"\x7f"), "head.safetensors: is not what was saved"),
