@@ -272,5 +272,12 @@ def ask(trained: Trained, asked: Sequence[str], texts: dict[str, str], count: in
                     ],
                 }
             )
-        results.append({"question": text, "answers": sorted(found, key=lambda entry: entry["null_odds"])})
+        tokens = len(trained.tokenizer.encode(text, add_special_tokens=False).ids)
+        results.append(
+            {
+                "question": text,
+                "question_cut": tokens > trained.task.data.max_query_length,
+                "answers": sorted(found, key=lambda entry: entry["null_odds"]),
+            }
+        )
     return results

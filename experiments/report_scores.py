@@ -182,6 +182,8 @@ def print_answers(results: list[dict]) -> None:
     """What `eval.py ask` found. results: see answering.ask."""
     for result in results:
         print(one_line(result["question"]))
+        if result["question_cut"]:
+            print("  (its end was not read: it is longer than data.max_query_length)")
         for found in result["answers"]:
             where = f"  [{one_line(found['text'])}]" if len(result["answers"]) > 1 else ""
             if found["answer"]:

@@ -213,6 +213,13 @@ def test_a_passage_without_the_answer_gets_no_answer_and_says_how_close_it_was(p
     assert re.search(r"no answer  \(by \d+\.\d over the threshold of -?\d+\.\d\)", page) and "or: " in page
 
 
+def test_a_question_whose_end_is_not_read_says_so(place, capsys):
+    long = passwords.QUESTION + " please" * 20
+    page = run(capsys, "ask", place / "passwords", "--question", passwords.QUESTION, long, "--context",
+               "The password of the day is juniper.")  # fmt: skip
+    assert page.count("(its end was not read: it is longer than data.max_query_length)") == 1
+
+
 def test_a_text_without_words_has_no_answer(place, capsys):
     page = run(capsys, "ask", place / "passwords", "--question", passwords.QUESTION, "--context", "\u200b")
     assert "no answer  (there are no words in the text)" in page

@@ -109,3 +109,15 @@ def test_a_batch_goes_to_the_head_that_it_names():
     for name, width in (("a", 2), ("b", 5)):
         assert heads(hidden, {"mask": None, "task": name}).shape == (3, width)
     assert {name.partition(".")[0] for name, _ in heads.named_parameters()} == {"a", "b"}
+
+
+@pytest.mark.parametrize("head", [SpanHead(8), TextHead(8, 3, cross_entropy)], ids=["spans", "texts"])
+def test_logits_are_not_rounded_to_16_bit(head):
+    """In bf16 there are 8 bits: answers would tie, and a number around 5 come in steps of 0.03."""
+    torch.manual_seed(0)
+    hidden = torch.randn(2, 6, 8)
+    batch = {"mask": None, "candidates": torch.ones(2, 6, dtype=torch.bool)}
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        mixed = head(hidden, batch)
+    assert mixed.dtype == torch.float32
+    torch.testing.assert_close(mixed, head(hidden, batch), rtol=1e-6, atol=1e-6)
