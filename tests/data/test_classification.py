@@ -78,7 +78,7 @@ def test_numbers_are_standardised_by_training():
 def test_numbers_that_fp32_cannot_tell_apart_or_hold_are_refused():
     with pytest.raises(InputError, match="differ by less than 1e-30"):
         learn_scale(rows(1e-200, 2e-200))
-    with pytest.raises(InputError, match=r"x line 1: the target 1 is beyond all training targets"):
+    with pytest.raises(InputError, match=r"x line 1: the target 1 is far beyond all training targets"):
         targets("regression", rows(0, 1), learn_scale(rows(1e-20, 2e-20)), PLAIN)
 
 
