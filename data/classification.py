@@ -118,7 +118,8 @@ def targets(task: str, rows: Sequence[Row], outputs: Outputs, labelling: Labelli
         standardised = (np.array([number_of(row) for row in rows]) - outputs.mean) / outputs.sd
         far = int(np.abs(standardised).argmax())
         if abs(standardised[far]) > 1e15:  # its square must fit fp32
-            raise InputError(f"{rows[far].where}: the target {shown(rows[far].label)} is far beyond all training targets")
+            given = shown(rows[far].label)
+            raise InputError(f"{rows[far].where}: the target {given} is far beyond all training targets")
         return standardised.astype(np.float32)
     number = {label: i for i, label in enumerate(outputs.labels)}
     result = np.zeros((len(rows), len(number)), dtype=np.float32)
