@@ -117,22 +117,22 @@ def thresholds(
     return {"best_exact": best_exact, "best_exact_thresh": exact_at, "best_f1": best_f1, "best_f1_thresh": f1_at}
 
 
-def score_file(
+def score_all(
     questions: Sequence[Question],
-    predictions: Mapping[str, str],
+    each: tuple[Scores, Scores],
     null_odds: Mapping[str, float] | None = None,
     threshold: float = 1.0,
 ) -> tuple[Scores, Scores]:
-    """(exact match, F1) of every question, for a file of predictions and, if given, one of no-answer probabilities:
+    """(exact match, F1) of every question, from what `score_each` gives and no-answer probabilities if there are some:
     with "" for an answer where a probability exceeds the threshold, 0 without a prediction.
 
     (The latter as in the script of version 1.1; that of 2.0 breaks off there.) Raises KeyError for a prediction without
     a probability.
     """
-    exact, overlap = score_each(questions, predictions)
+    exact, overlap = each
     if null_odds is not None:
-        exact, overlap = (apply_threshold(questions, scores, null_odds, threshold) for scores in (exact, overlap))
-    missing = {question.id: 0.0 for question in questions if question.id not in predictions}
+        exact, overlap = (apply_threshold(questions, scores, null_odds, threshold) for scores in each)
+    missing = {question.id: 0.0 for question in questions if question.id not in exact}
     return exact | missing, overlap | missing
 
 
@@ -142,8 +142,10 @@ def official(
     null_odds: Mapping[str, float] | None = None,
     threshold: float = 1.0,
 ) -> dict[str, float]:
-    """What the official script prints for the same files. Raises KeyError as `score_file` does."""
-    result = average(questions, *score_file(questions, predictions, null_odds, threshold))
+    """What the official script prints for a file of predictions and, if given, one of no-answer probabilities. Raises
+    KeyError as `score_all` does."""
+    each = score_each(questions, predictions)
+    result = average(questions, *score_all(questions, each, null_odds, threshold))
     if null_odds is not None:
-        result |= thresholds(questions, predictions, *score_file(questions, predictions), null_odds)
+        result |= thresholds(questions, predictions, *score_all(questions, each), null_odds)
     return result

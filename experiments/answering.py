@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from data.decoding import Answers, decode
-from data.scoring import Scores, average, official, score_each, score_file
+from data.scoring import Scores, average, official, score_all, score_each
 from data.splits import mark
 from data.squad import Question, Windows, is_at, make_windows, token_span
 from experiments.span_qa import as_row, metrics, window_logits
@@ -220,7 +220,7 @@ def score_predictions(
         "threshold": None if null_odds is None else threshold,
         **official(questions, predictions, null_odds, threshold),
         "missing": missing,
-        "buckets": buckets(questions, *score_file(questions, predictions, null_odds, threshold)),
+        "buckets": buckets(questions, *score_all(questions, score_each(questions, predictions), null_odds, threshold)),
     }
 
 

@@ -48,7 +48,8 @@ class SpanQA:
             judged["train"] = sample(train.questions, evaluation.train_sample)
         windows = {split: make_windows(questions, tokenizer, **window) for split, questions in judged.items()}
         self._judged = {split: (judged[split], w, max_context(w)) for split, w in windows.items()}
-        self.train_marks = {name: torch.tensor(sorted({mark(as_row(q)) for q in train.questions}))}
+        rows = [[as_row(question) for question in each.questions] for each in (train, dev)]
+        self.train_marks = {name: torch.tensor(sorted({mark(row) for row in rows[0]}))}
         self.fingerprints = {"train": train.fingerprint, "dev": dev.fingerprint}
         self.outputs = {name: Outputs()}  # a start and an end, nothing to remember
         self.splits = {
@@ -60,7 +61,7 @@ class SpanQA:
             }
             for split, each, windows in (("train", train, self.train), ("dev", dev, windows["dev"]))
         }
-        self.splits["dev"] |= duplicates(*([as_row(q) for q in each.questions] for each in (train, dev)))
+        self.splits["dev"] |= duplicates(*rows)
         self.remarks = [f"left out, for example: {remark}" for remark in (*train.misplaced, *dev.misplaced)][:3]
         self.parts = [Part(self.train.lengths, data.batch_tokens, data.batch_size)]
         self.lengths = self.train.lengths  # tokens of each training window [N]
