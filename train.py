@@ -179,12 +179,8 @@ def take_step(run: Run, batches: list[np.ndarray]) -> None:
     progress, sums, clip = run.progress, run.progress.sums, run.spec.optim.clip
     loss, norm = backward(run, batches)
     if progress.step == progress.phase_step:
-        resting = "head." if run.spec.tasks else "nothing"  # of several tasks, a batch is of one: the other heads rest
-        silent = [
-            name
-            for name, p in run.model.named_parameters()
-            if p.requires_grad and p.grad is None and not name.startswith(resting)
-        ]
+        active = run.task.parameters_of(run.model, batches)  # of several tasks, a step may be of some: other heads rest
+        silent = [name for name, p in active.items() if p.requires_grad and p.grad is None]
         if silent:
             raise RuntimeError(f"no gradient reached {', '.join(silent)}: they would never train")
     if math.isfinite(loss) and math.isfinite(norm):

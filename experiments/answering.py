@@ -12,7 +12,7 @@ from data.decoding import Answers, decode
 from data.scoring import Scores, average, official, score_all, score_each
 from data.splits import mark
 from data.squad import Question, Windows, is_at, make_windows, token_span
-from experiments.span_qa import as_row, metrics, window_logits
+from experiments.span_qa import as_row, judge, window_logits
 from experiments.trained import Trained
 from inputs import InputError
 from model.checkpoint import replace_file
@@ -148,10 +148,9 @@ def cut_off(answered: Answered, number: int) -> bool:
     return bool(spans) and not any(((begin <= first) & (last < end)).any() for first, last in spans)
 
 
-def misses(answered: Answered, count: int) -> list[dict]:
+def misses(answered: Answered, overlap: Scores, count: int) -> list[dict]:
     """The worst answers: lowest F1 first, of equals the one that the model was surest of. The sentence is that of what
     it said; of "no answer", that of the gold answer (None where that is not where it says)."""
-    _, overlap = score_each(answered.questions, answered.predictions)
     order = sorted(
         (i for i, q in enumerate(answered.questions) if overlap[q.id] < 1),
         key=lambda i: (overlap[answered.questions[i].id], _doubt(answered, i)),
@@ -192,15 +191,16 @@ def score_run(trained: Trained, questions: Sequence[Question], errors: int = 0) 
     """Everything `eval.py score` says of a run: the official figures at the checkpoint's threshold, those of the best
     threshold on these questions, token positions, buckets, and the worst misses."""
     answered = answer(trained, questions)
+    found, scores = judge(questions, answered.answers, answered.threshold)
     result = {
         "run": str(trained.folder),
         "threshold": answered.threshold,
         "trained_on": None if trained.known is None else sum(mark(as_row(q)) in trained.known for q in questions),
         "questions_cut": answered.windows.counts["questions_cut"],
-        **metrics(list(questions), answered.answers, answered.threshold),
+        **found,
         **positions(answered),
-        "buckets": buckets(questions, *score_each(questions, answered.predictions)),
-        "errors": misses(answered, errors),
+        "buckets": buckets(questions, scores["exact"], scores["f1"]),
+        "errors": misses(answered, scores["f1"], errors),
     }
     return result, answered
 

@@ -7,11 +7,10 @@ from pathlib import Path
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
-from experiments.schedule import part_of
 from experiments.spec import Spec
 from inputs import InputError
 from lora.adapter import load_adapter, save_adapter
-from lora.inject import inject, lora_layers
+from lora.inject import adapter_parameters, inject, lora_layers
 from model.bert import BertEncoder, Dropout
 from model.checkpoint import fill_parameters, read_tensors, write_tensors
 from model.heads import TaskModel
@@ -76,9 +75,9 @@ def unused_tensors(model: TaskModel, pretrained: Pretrained) -> list[str]:
 
 def _encoder_parameters(model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> dict[str, Tensor]:
     """{Hugging Face name: parameter} of the encoder's own trained weights; adapters are saved elsewhere."""
-    chosen = {}
+    adapters, chosen = adapter_parameters(model.encoder), {}
     for name, parameter in model.encoder.named_parameters():
-        if f"encoder.{name}" in trained and part_of(f"encoder.{name}") != "lora":
+        if f"encoder.{name}" in trained and name not in adapters:
             module_path, _, leaf = name.rpartition(".")
             chosen[f"{pretrained.hugging_face_name(module_path)}.{leaf}"] = parameter
     return chosen

@@ -21,7 +21,6 @@ from unittest.mock import patch
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
 from tqdm import tqdm
 
 import data.batching
@@ -31,7 +30,6 @@ from experiments import machine
 from experiments.read import read_spec
 from experiments.run import Run
 from inputs import InputError
-from lora.layer import LoRALinear
 
 Undo = contextlib.AbstractContextManager
 
@@ -44,51 +42,6 @@ def system_memory(run: Run):
     machine.keep_freed_memory()
 
 
-@contextlib.contextmanager
-def stored_in_16_bit(run: Run):
-    """Frozen weights of linear layers kept in autocast's dtype, so that no step casts them."""
-    frozen = [
-        parameter
-        for module in run.model.encoder.modules()
-        if isinstance(module, nn.Linear)
-        for parameter in (module.weight, module.bias)
-        if parameter is not None and not parameter.requires_grad
-    ]
-    kept = [parameter.data for parameter in frozen]
-    for parameter in frozen:
-        parameter.data = parameter.data.to(run.precision.dtype or torch.float32)
-    yield
-    for parameter, full in zip(frozen, kept, strict=True):
-        parameter.data = full
-
-
-@contextlib.contextmanager
-def packed_projections(run: Run):
-    """Query, key and value of the frozen base as one product with one stored 16-bit matrix; adapters added on top."""
-    dtype = run.precision.dtype or torch.float32
-    for layer in run.model.encoder.layers:
-        projections = [layer.attention.query, layer.attention.key, layer.attention.value]
-        layer.attention.packed = (
-            torch.cat([p.weight for p in projections]).detach().to(dtype),  # [3 C, C]
-            torch.cat([p.bias for p in projections]).detach().to(dtype),
-        )
-
-    def forward(self, x, bias):
-        B, T, C = x.shape
-        H, y = self.num_heads, model.bert.cast_once(x)
-        outputs = []
-        parts = F.linear(y, *self.packed).chunk(3, dim=-1)
-        for projection, part in zip((self.query, self.key, self.value), parts, strict=True):
-            if isinstance(projection, LoRALinear):
-                part = part + F.linear(F.linear(y, projection.lora_A), projection.lora_B) * projection.scaling
-            outputs.append(part.view(B, T, H, C // H).transpose(1, 2))
-        mixed = model.bert.eager_attention(*outputs, bias, self.attention_dropout)
-        return self.norm(x + self.dropout(self.output(mixed.transpose(1, 2).reshape(B, T, C))))
-
-    with patch.object(model.bert.SelfAttention, "forward", forward):
-        yield
-
-
 VARIANTS: dict[str, Callable[[Run], Undo]] = {
     "as shipped": lambda run: contextlib.nullcontext(),
     "SDPA instead of spelled-out attention": lambda run: patch.object(
@@ -99,8 +52,6 @@ VARIANTS: dict[str, Callable[[Run], Undo]] = {
     "a cast in each of query, key, value": lambda run: patch.object(model.bert, "cast_once", lambda x: x),
     "memory given back to the system": system_memory,
     "fp32": lambda run: patch.object(run, "precision", machine.Precision(None, "bench")),
-    "frozen weights stored in 16 bit": stored_in_16_bit,
-    "query, key, value as one product": packed_projections,
 }
 
 

@@ -43,8 +43,8 @@ def banner(run: Run, remark: str | None) -> None:
     for split, counts in run.task.splits.items():
         notes = [text.format(f"{counts[key]:,}") for key, text in NOTES.items() if counts.get(key)]
         say(f"  {split:8} " + ", ".join([f"{counts['examples']:,} {counts['kind']}", *notes, *leaks(counts)]))
-    for remark in run.task.remarks:
-        say(f"           {one_line(remark)}")
+    for text in run.task.remarks:
+        say(f"           {one_line(text)}")
     say(f"  machine  {run.device}, {run.precision.name} ({run.precision.reason})")
     for index, phase in enumerate(spec.phases):
         rows = phase_table(run.model, run.groups, phase, index)

@@ -24,7 +24,7 @@ from experiments.console import metrics_line, say
 from experiments.machine import to_device
 from experiments.read import read_spec
 from experiments.run import Run
-from experiments.schedule import entry_for, rate_factor
+from experiments.schedule import rate_factor, trained_names
 from experiments.spec import LossSpec
 from inputs import InputError, refuse
 from model.names import hugging_face_name
@@ -111,8 +111,9 @@ def set_trainable(run: Run, peer: Peer, parameters: dict[str, nn.Parameter], ind
     for parameter in peer.parameters():
         parameter.requires_grad_(False)
         parameter.grad = None
+    trained = trained_names(run.model, [run.spec.phases[index]])
     for name, parameter in parameters.items():
-        parameter.requires_grad_(entry_for(run.spec.phases[index], name) is not None)
+        parameter.requires_grad_(name in trained)
 
 
 def compare(run: Run, attention: str) -> dict:

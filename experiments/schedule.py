@@ -11,25 +11,28 @@ from torch import nn
 
 from experiments.spec import LAYER_RANGE, OptimSpec, PhaseSpec
 from inputs import InputError
+from lora.inject import adapter_parameters
 
 # ---- what trains -----------------------------------------------------------------------------------------------------
 
 
-def part_of(name: str) -> str:
-    """Which part of the model a parameter belongs to: "head", "lora", "embeddings" or "layers.N"."""
-    pieces = name.split(".")
-    if pieces[-1] in ("lora_A", "lora_B"):
-        return "lora"
-    if pieces[0] == "head":
-        return "head"
-    return (
-        f"layers.{pieces[2]}" if pieces[1] == "layers" else pieces[1]
-    )  # encoder.layers.3.mlp... encoder.embeddings...
+def parts_of(model: nn.Module) -> dict[str, str]:
+    """{parameter: the part of the model that it belongs to}: "head", "lora", "embeddings" or "layers.N". Which ones are
+    "lora", the LoRA layers say."""
+    adapters, parts = adapter_parameters(model), {}
+    for name, _ in model.named_parameters():
+        whose, *pieces = name.split(".")  # encoder.layers.3.mlp..., encoder.embeddings..., head...
+        if name in adapters:
+            parts[name] = "lora"
+        elif whose == "head":
+            parts[name] = "head"
+        else:
+            parts[name] = f"layers.{pieces[1]}" if pieces[0] == "layers" else pieces[0]
+    return parts
 
 
-def selects(pattern: str, name: str) -> bool:
-    """Whether an entry of a phase's `train` list names this parameter."""
-    part = part_of(name)
+def selects(pattern: str, name: str, part: str) -> bool:
+    """Whether an entry of a phase's `train` list names this parameter, of this part of the model."""
     if pattern in ("all", part):
         return True
     if pattern == "layers":
@@ -41,30 +44,32 @@ def selects(pattern: str, name: str) -> bool:
     return fnmatchcase(name, pattern)
 
 
-def entry_for(phase: PhaseSpec, name: str) -> str | None:
+def entry_for(phase: PhaseSpec, name: str, part: str) -> str | None:
     """The entry of `phase.train` that a parameter trains under: the last that selects it, None where it is frozen."""
-    return next((entry for entry in reversed(phase.train) if selects(entry, name)), None)
+    return next((entry for entry in reversed(phase.train) if selects(entry, name, part)), None)
 
 
 def trained_names(model: nn.Module, phases: Iterable[PhaseSpec]) -> set[str]:
     """Names of the parameters that train in any of the phases."""
-    return {name for name, _ in model.named_parameters() if any(entry_for(phase, name) for phase in phases)}
+    phases = tuple(phases)
+    return {name for name, part in parts_of(model).items() if any(entry_for(phase, name, part) for phase in phases)}
 
 
 def set_trainable(model: nn.Module, phase: PhaseSpec) -> None:
     """Freeze and unfreeze the model's parameters for a phase. A frozen one has no gradient at all (None, not zero), so
     no optimizer touches it, not even with weight decay or momentum left over from an earlier phase."""
+    parts = parts_of(model)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(entry_for(phase, name) is not None)
+        parameter.requires_grad_(entry_for(phase, name, parts[name]) is not None)
         parameter.grad = None
 
 
 def phase_table(model: nn.Module, groups: Iterable["Group"], phase: PhaseSpec, index: int) -> list[dict]:
     """What trains in a phase, a row per part of the model: tensors, parameters, highest learning rate."""
-    rows: dict[str, dict] = {}
+    parts, rows = parts_of(model), {}
     for name, parameter in model.named_parameters():
-        if entry_for(phase, name) is not None:
-            row = rows.setdefault(part_of(name), {"part": part_of(name), "tensors": 0, "parameters": 0, "lr": 0.0})
+        if entry_for(phase, name, parts[name]) is not None:
+            row = rows.setdefault(parts[name], {"part": parts[name], "tensors": 0, "parameters": 0, "lr": 0.0})
             row["tensors"] += 1
             row["parameters"] += parameter.numel()
     for group in groups:
@@ -79,10 +84,11 @@ def l1_parameters(spec: OptimSpec, model: nn.Module) -> list[nn.Parameter]:
         return []
     if not spec.l1_on:
         raise InputError("optim.l1_on: is empty, so optim.l1 has nothing to act on")
+    parts = parts_of(model)
     for entry in spec.l1_on:
-        if not any(selects(entry, name) for name, _ in model.named_parameters()):
+        if not any(selects(entry, name, part) for name, part in parts.items()):
             raise InputError(f"optim.l1_on: {entry!r} selects no parameter")
-    return [p for name, p in model.named_parameters() if any(selects(entry, name) for entry in spec.l1_on)]
+    return [p for name, p in model.named_parameters() if any(selects(e, name, parts[name]) for e in spec.l1_on)]
 
 
 # ---- how fast --------------------------------------------------------------------------------------------------------
@@ -98,16 +104,15 @@ class Group:
     weight_decay: float
 
 
-def peak_rate(phase: PhaseSpec, name: str, default: float, num_layers: int) -> float | None:
+def peak_rate(phase: PhaseSpec, name: str, part: str, default: float, num_layers: int) -> float | None:
     """The highest learning rate of a parameter in a phase; None where it is frozen.
 
     Layer-wise decay holds for the encoder's own weights, not for adapters and head. With 6 layers and layer_decay 0.9:
     layer 5 trains at the full rate, layer 4 at 0.9 of it, layer 0 at 0.9^5, the embeddings at 0.9^6.
     """
-    entry = entry_for(phase, name)
+    entry = entry_for(phase, name, part)
     if entry is None:
         return None
-    part = part_of(name)
     depth = 0
     if part.startswith("layers."):
         depth = num_layers - 1 - int(part.split(".")[1])
@@ -121,23 +126,23 @@ def parameter_groups(
 ) -> list[Group]:
     """Every group of every phase, made before the first step. Raises InputError for an entry that selects nothing."""
     phases = tuple(phases)
-    parameters = dict(model.named_parameters())
+    parts = parts_of(model)
     for i, phase in enumerate(phases):
         for entry in phase.train:
-            if not any(selects(entry, name) for name in parameters):
-                parts = dict.fromkeys(part_of(name) for name in parameters)
-                raise InputError(f"phases.{i}.train: {entry!r} selects no parameter; parts: {', '.join(parts)}, all")
-            if not any(entry_for(phase, name) == entry for name in parameters):
+            if not any(selects(entry, name, part) for name, part in parts.items()):
+                known = ", ".join(dict.fromkeys(parts.values()))
+                raise InputError(f"phases.{i}.train: {entry!r} selects no parameter; parts: {known}, all")
+            if not any(entry_for(phase, name, part) == entry for name, part in parts.items()):
                 raise InputError(f"phases.{i}.train: {entry!r} is wholly covered by a later entry; remove it")
-    adapters = [name for name in parameters if part_of(name) == "lora"]
-    if adapters and not any(entry_for(phase, name) for phase in phases for name in adapters):
+    adapters = adapter_parameters(model)
+    if adapters and not any(entry_for(phase, name, "lora") for phase in phases for name in adapters):
         raise InputError("lora: no phase trains the adapters; remove the lora group, or add 'lora' to a train list")
     members: dict[tuple, list[str]] = {}
-    for name, parameter in parameters.items():
-        peaks = tuple(peak_rate(phase, name, default_lr, num_layers) for phase in phases)
+    for name, parameter in model.named_parameters():
+        peaks = tuple(peak_rate(phase, name, parts[name], default_lr, num_layers) for phase in phases)
         if any(peak is not None for peak in peaks):
             decay = weight_decay if parameter.ndim > 1 else 0.0
-            members.setdefault((part_of(name), peaks, decay), []).append(name)
+            members.setdefault((parts[name], peaks, decay), []).append(name)
     return [Group(part, tuple(names), peaks, decay) for (part, peaks, decay), names in members.items()]
 
 

@@ -1,5 +1,6 @@
 """The span QA task: its examples, its batches, its evaluation."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from tqdm import tqdm
 from data.batching import Part, eval_batches, make_masking
 from data.classification import Outputs
 from data.decoding import Answers, decode, max_context
-from data.scoring import apply_threshold, average, score_each, thresholds
+from data.scoring import Scores, apply_threshold, average, score_each, thresholds
 from data.sources import question_set, sample
 from data.splits import duplicates, mark
 from data.squad import Question, Windows, collate, make_windows
@@ -85,6 +86,10 @@ class SpanQA:
         """What is minimised, for each window [B]."""
         return head.loss(logits, batch, self.spec.loss.label_smoothing)
 
+    def parameters_of(self, model: TaskModel, batches: list[np.ndarray]) -> dict[str, nn.Parameter]:
+        """What a step over these batches can reach: all of the model."""
+        return dict(model.named_parameters())
+
     def example_ids(self, rows: np.ndarray) -> list[str]:
         return [self._train_ids[i] for i in self.train.question[rows]]
 
@@ -94,12 +99,7 @@ class SpanQA:
         questions, windows, usable = self._judged[split]
         start, end, losses = window_logits(model, windows, device, precision)
         answers = decode(windows, questions, start, end, usable=usable, **self._decoding)
-        found = metrics(questions, answers, self.null_threshold)
-        exact, overlap = at_threshold(questions, answers, self.null_threshold)
-        scores = {"exact": exact, "f1": overlap}
-        if self.null_threshold is not None:
-            scores["best_exact"], _ = at_threshold(questions, answers, found["best_exact_thresh"])
-            _, scores["best_f1"] = at_threshold(questions, answers, found["best_f1_thresh"])
+        found, scores = judge(questions, answers, self.null_threshold)
         per_question = {key: 100 * np.array([each[q.id] for q in questions]) for key, each in scores.items()}
         return Evaluated({"loss": float(losses.mean()), **found}, per_question)
 
@@ -128,32 +128,22 @@ def window_logits(
     return start, end, losses
 
 
-def metrics(questions: list[Question], answers: list[Answers], threshold: float | None) -> dict[str, float]:
-    """The official figures for answers at a null threshold. Where "no answer" is one (threshold is not None), also the
-    best that any threshold would give, and which."""
-    found = average(questions, *at_threshold(questions, answers, threshold))
+def judge(
+    questions: Sequence[Question], answers: Sequence[Answers], threshold: float | None
+) -> tuple[dict[str, float], dict[str, Scores]]:
+    """The official figures for answers at a null threshold, and the scores of each question by its id, 0 to 1.
+
+    threshold: "" is answered where the null odds exceed it. None, for a model that always answers, leaves out the best
+    figures that any threshold would give, and which threshold that is.
+    """
+    texts = {question.id: answer.best for question, answer in zip(questions, answers, strict=True)}
+    each = score_each(questions, texts)
     if threshold is None:
-        return found
-    texts, odds = _texts(questions, answers), _odds(questions, answers)
-    return found | thresholds(questions, texts, *score_each(questions, texts), odds)
-
-
-def at_threshold(
-    questions: list[Question], answers: list[Answers], threshold: float | None
-) -> tuple[dict[str, float], dict[str, float]]:
-    """Exact match and F1 of each question by its id, 0 to 1, where "" is answered if the null odds exceed the
-    threshold."""
-    scores = score_each(questions, _texts(questions, answers))
-    if threshold is None:
-        return scores
-    odds = _odds(questions, answers)
-    exact, overlap = (apply_threshold(questions, each, odds, threshold) for each in scores)
-    return exact, overlap
-
-
-def _texts(questions: list[Question], answers: list[Answers]) -> dict[str, str]:
-    return {question.id: answer.best for question, answer in zip(questions, answers, strict=True)}
-
-
-def _odds(questions: list[Question], answers: list[Answers]) -> dict[str, float]:
-    return {question.id: answer.null_odds for question, answer in zip(questions, answers, strict=True)}
+        return average(questions, *each), dict(zip(("exact", "f1"), each, strict=True))
+    odds = {question.id: answer.null_odds for question, answer in zip(questions, answers, strict=True)}
+    best = thresholds(questions, texts, *each, odds)
+    scores = {}
+    for key, of_best_texts in zip(("exact", "f1"), each, strict=True):
+        scores[key] = apply_threshold(questions, of_best_texts, odds, threshold)
+        scores[f"best_{key}"] = apply_threshold(questions, of_best_texts, odds, best[f"best_{key}_thresh"])
+    return average(questions, scores["exact"], scores["f1"]) | best, scores

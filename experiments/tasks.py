@@ -89,6 +89,11 @@ class MultiTask:
         name = batch["task"]
         return self.spec.tasks[name].weight * self.tasks[name].losses(head[name], logits, batch)
 
+    def parameters_of(self, model: TaskModel, batches: list[np.ndarray]) -> dict[str, nn.Parameter]:
+        """What a step over these batches can reach: the encoder, and the heads of the tasks that they are of."""
+        heads = tuple(f"head.{self._own(rows)[0]}." for rows in batches)
+        return {name: p for name, p in model.named_parameters() if name.startswith(("encoder.", *heads))}
+
     def example_ids(self, rows: np.ndarray) -> list[str]:
         name, own = self._own(rows)
         return [f"{name} {identifier}" for identifier in self.tasks[name].example_ids(own)]

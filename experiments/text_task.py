@@ -109,6 +109,10 @@ class TextTask:
         losses = head.loss(logits, batch, self.spec.loss.label_smoothing)
         return losses * batch["weight"] if "weight" in batch else losses
 
+    def parameters_of(self, model: TaskModel, batches: list[np.ndarray]) -> dict[str, nn.Parameter]:
+        """What a step over these batches can reach: all of the model."""
+        return dict(model.named_parameters())
+
     def example_ids(self, rows: np.ndarray) -> list[str]:
         return [self._ids[i] for i in rows]
 

@@ -15,15 +15,16 @@ from lora.inject import lora_layers
 from model.checkpoint import fill_parameters, read_tensors, write_json, write_tensors
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+# Adapter parameter -> PEFT's key below the module. A parameter without one cannot be saved (KeyError).
+PEFT_KEYS = {"lora_A": "lora_A.weight", "lora_B": "lora_B.weight"}
 
 
 def adapter_tensors(model: nn.Module, names: Callable[[str], str]) -> dict[str, Tensor]:
     """{PEFT key: tensor} of every adapter: base_model.model.<module>.lora_A.weight [R, C_in], lora_B [C_out, R]."""
     tensors = {}
     for name, layer in lora_layers(model):
-        prefix = f"base_model.model.{names(name)}"
-        tensors[f"{prefix}.lora_A.weight"] = layer.lora_A.detach()
-        tensors[f"{prefix}.lora_B.weight"] = layer.lora_B.detach()
+        for own, parameter in layer.adapter_parameters().items():
+            tensors[f"base_model.model.{names(name)}.{PEFT_KEYS[own]}"] = parameter.detach()
     return tensors
 
 

@@ -23,6 +23,15 @@ def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
     return ((name, module) for name, module in model.named_modules() if isinstance(module, LoRALinear))
 
 
+def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """{full name: parameter} of every adapter in the model."""
+    return {
+        f"{name}.{own}": parameter
+        for name, layer in lora_layers(model)
+        for own, parameter in layer.adapter_parameters().items()
+    }
+
+
 def _unmatched(setting: str, pattern: str, names: Sequence[str]) -> InputError:
     """The error for a pattern that fits no linear layer, with the nearest names that would."""
     suffixes = {".".join(name.split(".")[start:]) for name in names for start in range(name.count(".") + 1)}

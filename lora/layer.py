@@ -51,6 +51,11 @@ class LoRALinear(nn.Linear):
         """Wrap `linear`. Options: dropout (a module applied to the adapter's input), rslora."""
         return cls(linear, rank, alpha, **options)
 
+    def adapter_parameters(self) -> dict[str, nn.Parameter]:
+        """What was added to the wrapped layer, by name: everything that is not its weight or bias. What trains and
+        what is saved as an adapter is read off here, so a variant with one more parameter cannot forget to say so."""
+        return {name: p for name, p in self.named_parameters(recurse=False) if name not in ("weight", "bias")}
+
     @property
     def merged(self) -> bool:
         return self.unmerged_weight is not None

@@ -139,7 +139,7 @@ def test_the_surest_misses_come_first_whatever_was_said(tokenizer):
         questions.append(Question(name, "what?", context, (("bread", place),)))
         answers.append(Answers([span], Span("", 0, 0, odds, 0.0)))
     answered = Answered(questions, make_windows(questions, tokenizer, 32, 16, 8), answers, threshold)
-    found = misses(answered, 4)
+    found = misses(answered, score_each(questions, answered.predictions)[1], 4)
     assert [miss["id"] for miss in found] == ["nothing, surer", "span, sure", "nothing, unsure", "span, unsure"]
     assert [miss["sentence"] for miss in found] == [
         "She sold «bread».", "He bought «milk».", None, "He bought «milk».",

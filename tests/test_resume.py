@@ -123,6 +123,18 @@ def test_a_killed_run_continues_to_the_same_numbers(experiment, tmp_path, monkey
     assert_same_run(whole, tmp_path / "runs" / "tiny")
 
 
+def test_a_resumed_run_says_so_beside_what_its_task_has_to_say(experiment, tmp_path, capsys):
+    """Fails where the banner's loop over the task's remarks takes the place of its own."""
+    data = {"source": "synthetic_sentiment", "train_limit": 40, "dev_limit": 8, "batch_size": 8, "max_length": 96}
+    model = json.loads(experiment().read_text())["model"] | {"task": "classification"}
+    path = experiment(data=data, model=model, loss={"class_weights": "balanced"})
+    assert run_main(path, tmp_path) == 0
+    capsys.readouterr()
+    assert run_main(path, tmp_path, "--resume") == 0
+    banner = capsys.readouterr().out
+    assert "class weights: " in banner and "resumed at step 10, epoch 2.00" in banner
+
+
 def test_a_run_without_its_last_checkpoint_is_not_resumed_over(experiment, tmp_path, capsys):
     path = experiment()
     run_main(path, tmp_path)

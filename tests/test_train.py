@@ -17,10 +17,11 @@ from safetensors.torch import load_file
 
 import eval as eval_py
 import train
+from data.scoring import score_each
 from experiments import console, span_qa
 from experiments.assemble import load_trained
 from experiments.evaluation import Evaluated
-from experiments.schedule import part_of
+from experiments.schedule import parts_of
 from model.heads import SpanHead
 from tests.tiny import FILES, ROOT, records_of, run_main, set_up, start_process, started
 
@@ -148,6 +149,14 @@ def test_scores_of_examples_are_what_the_metrics_are_means_of(experiment, tmp_pa
     assert low <= record["metrics"]["f1"] <= high
 
 
+def test_an_evaluation_scores_each_answer_once(experiment, tmp_path, monkeypatch):
+    """Of questions without an answer too, whose scores at three thresholds are wanted."""
+    run, calls = set_up(experiment(), tmp_path), []
+    monkeypatch.setattr(span_qa, "score_each", lambda *a: calls.append(1) or score_each(*a))
+    found = run.task.evaluate(run.model, run.device, run.precision)
+    assert len(calls) == 1 and found.scores.keys() == {"exact", "f1", "best_exact", "best_f1"}
+
+
 def test_a_sample_of_training_is_evaluated_like_the_development_set(experiment, tmp_path):
     assert run_main(experiment(), tmp_path, "--set", "eval.train_sample=10") == 0
     found = records_of(tmp_path / "runs" / "tiny", "eval")
@@ -192,8 +201,9 @@ def test_frozen_tensors_are_bitwise_unchanged(experiment, tmp_path):
             train.enter_phase(run, 1)
         train.set_rates(run)
         train.take_step(run, run.order[position])
+    parts = parts_of(run.model)
     for name, p in run.model.named_parameters():
-        part = part_of(name)
+        part = parts[name]
         assert torch.equal(start[name], middle[name]) == (part not in ("head", "layers.1")), name
         assert torch.equal(middle[name], p) == (part != "head"), name
     assert all(torch.equal(before, run.optimizer.state[p]["exp_avg"]) for p, before in momentum.items())
@@ -305,7 +315,7 @@ def test_a_checkpoint_gives_back_the_trained_model_under_another_seed(experiment
     run.progress.furthest = 1
     load_trained(tmp_path / "runs" / "tiny" / "last", run.model, run.pretrained, run.trained())
     assert run.task.evaluate(run.model, run.device, run.precision).metrics == pytest.approx(last, abs=1e-6)
-    changed = {part_of(name) for name, p in run.model.named_parameters() if not torch.equal(before[name], p)}
+    changed = {parts_of(run.model)[n] for n, p in run.model.named_parameters() if not torch.equal(before[n], p)}
     assert changed == {"head", "lora", "layers.1"}
 
 

@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from experiments.parse import build
-from experiments.schedule import entry_for, parameter_groups, part_of, rate_factor, selects, set_trainable
+from experiments.schedule import entry_for, parameter_groups, parts_of, rate_factor, selects, set_trainable
 from experiments.spec import PhaseSpec
 from inputs import InputError
-from lora.inject import inject
+from lora.inject import inject, lora_layers
 from model.heads import SpanHead, TaskModel
 from tests.conftest import small_encoder
 
@@ -26,17 +26,32 @@ def model() -> TaskModel:
     return TaskModel(encoder, SpanHead(64))
 
 
-@pytest.mark.parametrize(
-    "name,part",
-    [
-        (QUERY_1, "layers.1"),
-        (LORA_1, "lora"),
-        ("encoder.embeddings.word.weight", "embeddings"),
-        ("head.output.bias", "head"),
-    ],
-)
-def test_every_parameter_belongs_to_one_part(name, part):
-    assert part_of(name) == part
+PARTS = {
+    QUERY_1: "layers.1",
+    LORA_1: "lora",
+    "encoder.embeddings.word.weight": "embeddings",
+    "head.output.bias": "head",
+    "encoder.layers.1.mlp.norm.bias": "layers.1",
+}
+
+
+def test_every_parameter_belongs_to_one_part(model):
+    parts = parts_of(model)
+    assert parts.keys() == dict(model.named_parameters()).keys()
+    assert {name: parts[name] for name in PARTS} == PARTS
+
+
+def test_a_parameter_that_a_lora_variant_adds_is_lora_without_being_told(model, monkeypatch):
+    """Trap 43: a magnitude, as DoRA has. Fails where adapters are known by the names lora_A and lora_B."""
+    for _, layer in lora_layers(model):
+        layer.magnitude = torch.nn.Parameter(torch.ones(64))
+    parts = parts_of(model)
+    magnitudes = [name for name in parts if name.endswith(".magnitude")]
+    assert len(magnitudes) == 6 and {parts[name] for name in magnitudes} == {"lora"}
+    set_trainable(model, phase(train=["lora"]))
+    assert all(p.requires_grad is (parts[name] == "lora") for name, p in model.named_parameters())
+    (group,) = [g for g in parameter_groups(model, [phase(train=["lora"])], 1.0, 0.0, 3) if magnitudes[0] in g.names]
+    assert group.label == "lora" and set(magnitudes) <= set(group.names)
 
 
 @pytest.mark.parametrize(
@@ -56,13 +71,13 @@ def test_every_parameter_belongs_to_one_part(name, part):
     ],
 )
 def test_an_entry_selects_parameters_by_part_range_or_glob(pattern, name, fits):
-    assert selects(pattern, name) is fits
+    assert selects(pattern, name, PARTS[name]) is fits
 
 
 def test_what_trains_is_exactly_what_the_phase_names(model):
     set_trainable(model, phase(train=["head", "lora", "layers.2"]))
-    trained = {part_of(name) for name, p in model.named_parameters() if p.requires_grad}
-    frozen = {part_of(name) for name, p in model.named_parameters() if not p.requires_grad}
+    trained = {parts_of(model)[name] for name, p in model.named_parameters() if p.requires_grad}
+    frozen = {parts_of(model)[name] for name, p in model.named_parameters() if not p.requires_grad}
     assert trained == {"head", "lora", "layers.2"}
     assert frozen == {"embeddings", "layers.0", "layers.1"}
 
@@ -77,7 +92,7 @@ def test_freezing_again_removes_the_gradient(model):
 
 def test_the_last_entry_that_selects_a_parameter_gives_its_rate(model):
     p = phase(train=["all", "head"], lr={"all": 1e-4, "head": 1e-2})
-    assert entry_for(p, "head.output.weight") == "head"
+    assert entry_for(p, "head.output.weight", "head") == "head"
     groups = {g.label: g for g in parameter_groups(model, [p], 1.0, 0.0, 3)}
     assert groups["head"].peaks == (1e-2,) and groups["lora"].peaks == (1e-4,)
 
