@@ -30,7 +30,7 @@ lint: setup
 	$(BIN)/ruff format --check .
 
 bench: setup  ## what each choice made for speed is worth on this machine (5 minutes)
-	$(BIN)/python -m experiments.bench
+	$(BIN)/python -m experiments.bench.speed
 
 setup: .venv/ready
 

@@ -14,27 +14,18 @@ import sys
 import time
 from pathlib import Path
 
-from experiments.charts import matplotlib_figure
-from experiments.comparison import compare, over_seeds
-from experiments.page import as_page
-from experiments.reading import read_all
-from experiments.render import as_markdown, as_text, use_colour
-from experiments.report import run_report
-from experiments.report_scores import print_answers, print_label_answers, print_label_scores, print_scores
-from experiments.report_several import comparison_report
-from experiments.runlog import json_safe
-from experiments.schema import SCHEMA
-from inputs import (
-    ArgumentParser,
-    InputError,
-    decode_text,
-    read_bytes,
-    read_json,
-    refuse,
-    require_utf8,
-    shown,
-    tolerate_any_text,
-)
+from data.files import InputError, decode_text, read_bytes, read_json, require_utf8, shown
+from experiments.inference.show import print_answers, print_label_answers, print_label_scores, print_scores
+from experiments.records import json_safe
+from experiments.report.charts import matplotlib_figure
+from experiments.report.comparison import compare, over_seeds
+from experiments.report.one_run import run_report
+from experiments.report.page import as_page
+from experiments.report.reading import read_all
+from experiments.report.render import as_markdown, as_text, use_colour
+from experiments.report.schema import SCHEMA
+from experiments.report.several_runs import comparison_report
+from experiments.terminal import ArgumentParser, refuse, tolerate_any_text
 
 # Commands that need a model import what builds on torch when they are called: the others should not wait for it.
 
@@ -121,8 +112,8 @@ def check_score(arguments: argparse.Namespace) -> None:
 def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSError | None]:
     """The scores of each run, up to the first that cannot be scored (or whose predictions cannot be written): what
     took minutes is shown. Returns them, and what was wrong with that one."""
-    from experiments.checkpoints import as_json
-    from experiments.trained import load_run
+    from experiments.inference.load import load_run
+    from experiments.training.checkpoint import as_json
 
     data, specs, trouble = {"data": str(arguments.data), "runs": []}, [], None
     runs = each_once(arguments.runs)
@@ -148,7 +139,7 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
 
 def score_file(arguments: argparse.Namespace) -> dict:
     """Somebody's file of answers to questions."""
-    from experiments.answering import score_predictions
+    from experiments.inference.questions import score_predictions
 
     questions, misplaced = squad_questions(arguments.data)
     predictions = read_mapping(arguments.predictions, (str,), "a text")
@@ -167,7 +158,7 @@ def score_file(arguments: argparse.Namespace) -> dict:
 
 def squad_questions(file: Path) -> tuple[list, int]:
     """The questions of a SQuAD file, and how many answers are not where they say."""
-    from data.squad import read_questions
+    from data.readers import read_questions
 
     questions, misplaced = read_questions({file: read_bytes(file)}, bad_answers="keep")
     return questions, len(misplaced)
@@ -175,7 +166,7 @@ def squad_questions(file: Path) -> tuple[list, int]:
 
 def score_questions(trained, arguments: argparse.Namespace, out: Path, data: dict) -> None:
     """Add a span QA run's scores to data["runs"], then write its predictions."""
-    from experiments.answering import score_run, write_predictions
+    from experiments.inference.questions import score_run, write_predictions
 
     questions, misplaced = squad_questions(arguments.data)
     scores, answered = score_run(trained, questions, arguments.errors)
@@ -187,9 +178,9 @@ def score_questions(trained, arguments: argparse.Namespace, out: Path, data: dic
 
 def score_labels(trained, arguments: argparse.Namespace, out: Path, data: dict) -> None:
     """The same for a run over labelled texts."""
-    from data.tables import read_table
-    from experiments.labelling import score_rows, write_rows
-    from experiments.text_task import columns_of
+    from data.readers import read_table
+    from experiments.inference.texts import score_rows, write_rows
+    from experiments.tasks.texts import columns_of
 
     rows = read_table(arguments.data, read_bytes(arguments.data), columns_of(trained.task.data))
     scores, predictions = score_rows(trained, rows, arguments.errors)
@@ -225,7 +216,7 @@ def read_texts(arguments: argparse.Namespace) -> dict[str, str]:
 
 
 def command_ask(arguments: argparse.Namespace) -> None:
-    from experiments.trained import load_run
+    from experiments.inference.load import load_run
 
     trained = load_run(arguments.run, arguments.device or "auto", arguments.task)
     if trained.task.task == "span_qa":
@@ -241,7 +232,7 @@ def command_ask(arguments: argparse.Namespace) -> None:
 
 
 def ask_questions(trained, arguments: argparse.Namespace) -> list[dict]:
-    from experiments.answering import ask
+    from experiments.inference.questions import ask
 
     if not arguments.question or arguments.text or arguments.pair:
         raise InputError(f"{arguments.run}: answers questions about a text; give --question, and no --text or --pair")
@@ -251,8 +242,8 @@ def ask_questions(trained, arguments: argparse.Namespace) -> list[dict]:
 
 
 def ask_labels(trained, arguments: argparse.Namespace) -> list[dict]:
-    from data.tables import Row
-    from experiments.labelling import ask_texts
+    from data.readers import Row
+    from experiments.inference.texts import ask_texts
 
     paired, kind = trained.task.data.pair is not None, trained.task.task
     if arguments.question or arguments.context or arguments.context_file:

@@ -2,10 +2,10 @@
 
     python train.py --exp exp/bert_phase2.json
 
-The run folder (experiments/folder.py) gets spec.json (the resolved experiment), metrics.jsonl (a record a line), last/
-(to resume from) and best/ (to use). What trains, at which rate, on which examples is a function of the spec and of
-`Progress`, a dozen numbers that every checkpoint holds. So a run that was killed and resumed writes what it would have
-written anyway.
+The run folder (experiments/training/folder.py) gets spec.json (the resolved experiment), metrics.jsonl (a record a
+line), last/ (to resume from) and best/ (to use). What trains, at which rate, on which examples is a function of the
+spec and of `Progress`, a dozen numbers that every checkpoint holds. So a run that was killed and resumed writes what it
+would have written anyway.
 """
 
 import argparse
@@ -23,24 +23,19 @@ from torch import nn
 from tqdm import tqdm
 
 from data.batching import TrainingOrder
-from experiments import console, machine
-from experiments.assemble import build_model, load_base
-from experiments.checkpoints import checkpoint_due, save_best, save_last
-from experiments.folder import check_folder, claim, open_folder
-from experiments.read import read_spec
-from experiments.run import Best, Run, Sums
-from experiments.schedule import (
-    Group,
-    l1_parameters,
-    parameter_groups,
-    phase_table,
-    rate_factor,
-    set_trainable,
-)
-from experiments.spec import OptimSpec, Spec, direction
-from experiments.sweep import run_sweep
-from experiments.tasks import make_head, make_task
-from inputs import ArgumentParser, InputError, one_line, reason, refuse, tolerate_any_text
+from data.files import InputError, one_line, reason
+from experiments.config.check import read_spec
+from experiments.config.spec import OptimSpec, Spec, direction
+from experiments.tasks.several import make_head, make_task
+from experiments.terminal import ArgumentParser, refuse, tolerate_any_text
+from experiments.training import console
+from experiments.training.build import build_model, load_base
+from experiments.training.checkpoint import checkpoint_due, save_best, save_last
+from experiments.training.folder import check_folder, claim, open_folder
+from experiments.training.phases import Group, l1_parameters, parameter_groups, phase_table, rate_factor, set_trainable
+from experiments.training.state import Best, Run, Sums
+from experiments.training.sweep import run_sweep
+from model import machine
 
 HERE = Path(__file__).resolve().parent
 
@@ -325,7 +320,7 @@ def train(run: Run) -> tuple[str, int]:
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = ArgumentParser(
         prog="train.py",
-        description="Train one experiment. Its settings: python -m experiments.spec",
+        description="Train one experiment. Its settings: python -m experiments.config.spec",
         allow_abbrev=False,
         epilog="example: python train.py --exp exp/squad_lora.json --data-root ~/data --set seed=1 name=squad_seed1",
     )

@@ -9,9 +9,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tokenizers import Tokenizer
-
-from inputs import InputError
 
 # Batches are padded to a multiple of so many tokens, the first pair for batches up to 64 tokens wide: the kernels of a
 # CPU are faster on such widths, by more than the padding costs. A training step takes 9 % less time with multiples of
@@ -27,14 +24,6 @@ def padded_width(longest: int) -> int:
     """The width of a batch whose longest example has so many tokens: 13 -> 16, 17 -> 20, 65 -> 80."""
     multiple = next(multiple for limit, multiple in PAD_MULTIPLES if longest <= limit)
     return -(-longest // multiple) * multiple
-
-
-def pad_rows(rows: list[np.ndarray], pad: int) -> np.ndarray:
-    """Rows of different lengths -> [B, T] with T the padded width of the longest."""
-    padded = np.full((len(rows), padded_width(max(len(row) for row in rows))), pad, dtype=rows[0].dtype)
-    for target, row in zip(padded, rows, strict=True):
-        target[: len(row)] = row
-    return padded
 
 
 def cut_batches(order: np.ndarray, lengths: np.ndarray, batch_size: int | None, batch_tokens: int) -> list[np.ndarray]:
@@ -99,32 +88,6 @@ def mixed_batches(parts: Sequence[Part], seed: int, epoch: int) -> list[np.ndarr
 def eval_batches(lengths: np.ndarray, batch_tokens: int) -> list[np.ndarray]:
     """Every example once, sorted by length: the least padding. Results are put back in place by index."""
     return cut_batches(np.argsort(lengths, kind="stable"), lengths, None, batch_tokens)
-
-
-@dataclass(frozen=True)
-class Masking:
-    """An augmentation of the input: some tokens are shown as [MASK], other ones each time. Nothing is predicted at
-    those places (unlike in BERT's pretraining)."""
-
-    share: float
-    mask: int  # id of [MASK]
-    special: tuple[int, ...]  # ids that stay
-
-    def apply(self, batch: dict, random: np.random.Generator) -> None:
-        """Change batch["tokens"] in place."""
-        tokens = batch["tokens"].numpy()
-        chosen = (random.random(tokens.shape) < self.share) & ~np.isin(tokens, self.special)
-        tokens[chosen] = self.mask
-
-
-def make_masking(tokenizer: Tokenizer, share: float) -> Masking | None:
-    """None for a share of 0. Raises InputError for a tokenizer without [MASK]."""
-    if share == 0:
-        return None
-    mask, *special = (tokenizer.token_to_id(token) for token in ("[MASK]", "[CLS]", "[SEP]", "[PAD]"))
-    if mask is None:
-        raise InputError("data.mask_tokens: the tokenizer has no [MASK]")
-    return Masking(share, mask, tuple(special))
 
 
 class TrainingOrder:

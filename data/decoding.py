@@ -11,7 +11,8 @@ from itertools import pairwise
 
 import numpy as np
 
-from data.squad import Question, Windows
+from data.readers import Question
+from data.squad import Windows
 
 WINDOWS_AT_ONCE = 512
 

@@ -8,12 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
+from data.files import InputError, read_bytes
+from data.readers import Columns, Question, Row, parse_questions, read_questions, read_table
 from data.splits import partition
-from data.squad import Question, parse_questions, read_questions
 from data.synthetic.qa import qa_dataset
 from data.synthetic.reviews import rating_rows, sentiment_rows
-from data.tables import Columns, Row, read_table
-from inputs import InputError, read_bytes
 
 # How many examples the generated sets have where the spec gives no limit.
 SYNTHETIC_QUESTIONS = {"train": 5000, "dev": 600}

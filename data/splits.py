@@ -9,7 +9,7 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 
-from data.tables import Row
+from data.readers import Row
 
 
 def normalised(row: Row) -> tuple[str, ...]:

@@ -13,108 +13,17 @@ If the answer is "the store": window 1 holds all of it and is labelled with its 
 it is labelled [CLS], as are windows 2 and 3, because its tokens do not answer the question.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from tokenizers import Encoding, Tokenizer
-from tqdm import tqdm
+from tokenizers import Tokenizer
 
-from data.batching import pad_rows
-from inputs import InputError, parse_object, reason, shown
+from data.readers import Question
+from data.tokens import encode, pad_rows
 
 # ---- files to questions ----------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Question:
-    id: str
-    question: str
-    context: str
-    answers: tuple[tuple[str, int], ...]  # (text, character offset into the context), empty where unanswerable
-
-
-KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "true or false"}
-
-
-def _checked(value, kind: type, where: str):
-    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
-        raise InputError(f"{where}: expected {KINDS[kind]}, found {shown(value)}")
-    return value
-
-
-def _field(record: dict, key: str, kind: type, where: str):
-    if key not in _checked(record, dict, where):
-        raise InputError(f"{where}: no {key!r}")
-    return _checked(record[key], kind, f"{where}: {key!r}")
-
-
-def _read_question(qa: dict, context: str, where: str, strict: bool) -> Question:
-    identifier = _field(qa, "id", str, where)
-    where = f"{where}, question id {identifier}"
-    text = _field(qa, "question", str, where)
-    impossible = _checked(qa.get("is_impossible", False), bool, f"{where}: 'is_impossible'")
-    answers = []
-    for answer in _field(qa, "answers", list, where):
-        answer = (_field(answer, "text", str, where), _field(answer, "answer_start", int, where))
-        answers.append(answer)
-    if strict and impossible != (not answers):
-        found = "has answers but is_impossible is true" if impossible else "has no answers and is not is_impossible"
-        raise InputError(f"{where}: {found}")
-    return Question(identifier, text, context, tuple(answers))
-
-
-def parse_questions(root: object, where: str, strict: bool = True) -> list[Question]:
-    """The questions of a SQuAD 1.1 or 2.0 object. Raises InputError naming article, paragraph and question id. strict:
-    also where is_impossible contradicts the answers; the official script looks at the answers only."""
-    questions = []
-    for a, article in enumerate(_field(root, "data", list, where)):
-        for p, paragraph in enumerate(_field(article, "paragraphs", list, f"{where}: article {a}")):
-            here = f"{where}: article {a}, paragraph {p}"
-            context = _field(paragraph, "context", str, here)
-            questions += [_read_question(qa, context, here, strict) for qa in _field(paragraph, "qas", list, here)]
-    return questions
-
-
-def is_at(context: str, text: str, start: int) -> bool:
-    """Whether an answer is where it says."""
-    return start >= 0 and text != "" and context.startswith(text, start)
-
-
-def read_questions(files: Mapping[Path, bytes], bad_answers: str = "error") -> tuple[list[Question], list[str]]:
-    """All questions of several files, and a remark for each answer that is not where it says.
-
-    files: the contents by path. bad_answers: "error" raises InputError for such answers, "skip" leaves them out, and
-    questions that lose all their answers with them, "keep" keeps them and does not look at is_impossible either (to
-    score texts, as the official script does, neither matters). Raises InputError too for a duplicate id, for no
-    questions at all, and for whatever `parse_questions` names.
-    """
-    questions, seen, misplaced = [], {}, []
-    for path, data in files.items():
-        for question in parse_questions(parse_object(data, path), str(path), strict=bad_answers != "keep"):
-            if question.id in seen:
-                raise InputError(f"{path}: question id {question.id} is already in {seen[question.id]}")
-            seen[question.id] = path
-            placed = [(text, start) for text, start in question.answers if is_at(question.context, text, start)]
-            for text, start in question.answers:
-                if (text, start) not in placed:
-                    misplaced.append(
-                        f"{path}: question id {question.id}: answer {shown(text)} is not at {shown(start)}"
-                    )
-            if bad_answers != "skip":
-                questions.append(question)
-            elif placed or not question.answers:
-                questions.append(replace(question, answers=tuple(placed)))
-    if misplaced and bad_answers == "error":
-        raise InputError(
-            f"{len(misplaced)} answer(s) are not where they say; correct them, or leave them out with --set "
-            f"data.bad_answers=skip; the first: {'; '.join(misplaced[:3])}"
-        )
-    if not questions:
-        raise InputError(f"{', '.join(map(str, files))}: no questions")
-    return questions, misplaced
 
 
 # ---- questions to windows --------------------------------------------------------------------------------------------
@@ -169,17 +78,6 @@ def _context_windows(length: int, room: int, doc_stride: int) -> list[tuple[int,
         if end == length:
             return windows
         start += doc_stride
-
-
-def encode(texts: Sequence[str], tokenizer: Tokenizer) -> list[Encoding]:
-    """Tokenize without special tokens, with a progress bar where it takes long."""
-    encoded = []
-    for begin in tqdm(range(0, len(texts), 1000), desc="tokenizing", leave=False, disable=None, delay=1):
-        try:
-            encoded += tokenizer.encode_batch(texts[begin : begin + 1000], add_special_tokens=False)
-        except Exception as error:  # the tokenizers library raises plain Exception where its file is no good
-            raise InputError(f"the tokenizer fails on these texts, its file is damaged: {reason(error)}") from None
-    return encoded
 
 
 def make_windows(

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from inputs import InputError, read_json, shown
+from data.files import InputError, read_json, shown, write_json
 from lora.inject import lora_layers
-from model.checkpoint import fill_parameters, read_tensors, write_json, write_tensors
+from model.tensors import fill_parameters, read_tensors, write_tensors
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
 # Adapter parameter -> PEFT's key below the module. A parameter without one cannot be saved (KeyError).

@@ -6,8 +6,11 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from inputs import InputError, shown
 from lora.layer import LoRALinear
+
+
+class PatternError(ValueError):
+    """A pattern matches no layer, or a rank does not fit one; the message names both and what would."""
 
 
 def matches(name: str, pattern: str) -> bool:
@@ -32,13 +35,13 @@ def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
-def _unmatched(setting: str, pattern: str, names: Sequence[str]) -> InputError:
+def _unmatched(setting: str, pattern: str, names: Sequence[str]) -> PatternError:
     """The error for a pattern that fits no linear layer, with the nearest names that would."""
     suffixes = {".".join(name.split(".")[start:]) for name in names for start in range(name.count(".") + 1)}
     near = difflib.get_close_matches(pattern, sorted(suffixes, key=len), n=3, cutoff=0.4) or sorted(
         {name.rpartition(".")[2] for name in names}
     )
-    return InputError(f"{setting}: {shown(pattern)} matches no linear layer; near: {', '.join(near)}")
+    return PatternError(f"{setting}: {pattern[:60]!r} matches no linear layer; near: {', '.join(near)}")
 
 
 def inject(
@@ -56,7 +59,7 @@ def inject(
         adapt and must be trained whole.
     ranks: {pattern: rank} for layers whose rank differs; the last pattern that matches wins.
     dropout: makes the module that each adapter's input passes through, one for each.
-    Returns the names of the wrapped layers. Raises InputError for a pattern that matches nothing (a typo would
+    Returns the names of the wrapped layers. Raises PatternError for a pattern that matches nothing (a typo would
     otherwise train less than was asked, silently), or a rank that does not fit, before the model is touched.
     """
     ranks = ranks or {}
@@ -74,7 +77,7 @@ def inject(
     for name in chosen:
         largest = min(linears[name].weight.shape)
         if not 1 <= rank_of[name] <= largest:
-            raise InputError(f"lora.rank: {rank_of[name]} for {name}; its weight allows 1 to {largest}")
+            raise PatternError(f"lora.rank: {rank_of[name]} for {name}; its weight allows 1 to {largest}")
 
     model.requires_grad_(False)
     for name in chosen:

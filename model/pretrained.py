@@ -17,10 +17,10 @@ from tokenizers import Tokenizer
 from tokenizers.implementations import BertWordPieceTokenizer
 from torch import Tensor
 
-from inputs import InputError, read_json, reason, shown
+from data.files import InputError, read_json, reason, sha256_of, shown
 from model.bert import BertConfig, BertEncoder
-from model.checkpoint import read_tensors, sha256_of
 from model.names import ACTIVATION_KEY, CONFIG_KEYS, CONFIG_RANGES, UNUSED, hugging_face_name
+from model.tensors import read_tensors
 
 # ---- names -----------------------------------------------------------------------------------------------------------
 
@@ -249,3 +249,12 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     if absent:
         raise InputError(f"{folder}: the tokenizer has no {', '.join(absent)}")
     return tokenizer
+
+
+@dataclass(frozen=True)
+class Base:
+    """What a checkpoint gives: an encoder with its weights, and its tokenizer."""
+
+    encoder: BertEncoder
+    pretrained: Pretrained
+    tokenizer: Tokenizer

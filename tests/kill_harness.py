@@ -18,10 +18,11 @@ import time
 from pathlib import Path
 
 import train
-from experiments import checkpoints, folder
-from experiments.checkpoints import Checkpoint, read_checkpoint
-from experiments.runlog import FILE
-from model.checkpoint import surviving
+from data.files import surviving
+from experiments.records import FILE
+from experiments.training import checkpoint as checkpoints
+from experiments.training import folder
+from experiments.training.checkpoint import Checkpoint, read_checkpoint
 from tests.tiny import ROOT, TIMING, assert_same_run
 
 # The main job, small: 2 epochs of a dozen steps, a checkpoint after each, an evaluation every half epoch.

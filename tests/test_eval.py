@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import eval as eval_py
-from experiments.blocks import amount, duration
-from experiments.reading import read_summary
-from experiments.schema import SCHEMA
+from experiments.report.reading import read_summary
+from experiments.report.schema import SCHEMA
+from experiments.terminal import amount, duration
 
 ROOT = Path(__file__).resolve().parents[1]
 SPEC = {"name": "made", "seed": 3, "model": {"task": "span_qa"}, "eval": {"metric": "f1"}}

@@ -12,13 +12,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data.batching import Part, TrainingOrder
-from data.scoring import exact_match, f1, normalise
-from data.squad import Question, make_windows, token_span
-from experiments.parse import build, override
-from experiments.read import read_spec
-from experiments.runlog import FILE, RunLog, read_records
-from experiments.spec import Spec
-from inputs import InputError, one_line, parse_json, shown
+from data.files import InputError, one_line, parse_json, shown
+from data.readers import Question
+from data.squad import make_windows, token_span
+from data.squad_metrics import exact_match, f1, normalise
+from experiments.config.check import read_spec
+from experiments.config.parse import build, override
+from experiments.config.spec import Spec
+from experiments.records import FILE, RunLog, read_records
 from model.pretrained import load_tokenizer, packaged_folder
 
 settings.register_profile("here", deadline=None, max_examples=150, derandomize=True)

@@ -14,12 +14,12 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import train
-from experiments import checkpoints
-from experiments import folder as folder_module
-from experiments.folder import claim
-from experiments.reading import read_summary
-from experiments.runlog import read_records
-from inputs import InputError
+from data.files import InputError
+from experiments.records import read_records
+from experiments.report.reading import read_summary
+from experiments.training import checkpoint as checkpoints
+from experiments.training import folder as folder_module
+from experiments.training.folder import claim
 from tests.tiny import FILES, ROOT, assert_same_run, records_of, run_main, start_process, wait_for_step
 
 

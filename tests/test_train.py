@@ -17,11 +17,12 @@ from safetensors.torch import load_file
 
 import eval as eval_py
 import train
-from data.scoring import score_each
-from experiments import console, span_qa
-from experiments.assemble import load_trained
-from experiments.evaluation import Evaluated
-from experiments.schedule import parts_of
+from data.squad_metrics import score_each
+from experiments.tasks import span_qa
+from experiments.tasks.base import Evaluated
+from experiments.training import console
+from experiments.training.build import load_trained
+from experiments.training.phases import parts_of
 from model.heads import SpanHead
 from tests.tiny import FILES, ROOT, records_of, run_main, set_up, start_process, started
 
@@ -414,7 +415,7 @@ def test_a_terminal_that_cannot_show_a_name_does_not_matter(experiment, tmp_path
 def test_the_command_line_explains_itself():
     done = subprocess.run([sys.executable, "train.py", "--help"], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0
-    for option in ("--exp", "--set", "--data-root", "--runs", "--resume", "--overwrite", "experiments.spec"):
+    for option in ("--exp", "--set", "--data-root", "--runs", "--resume", "--overwrite", "experiments.config.spec"):
         assert option in done.stdout
 
 

@@ -6,9 +6,9 @@ import time
 from pathlib import Path
 
 import train
-from experiments.folder import open_folder
-from experiments.read import read_spec
-from experiments.runlog import read_records
+from experiments.config.check import read_spec
+from experiments.records import read_records
+from experiments.training.folder import open_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 FILES = ["best", "last", "metrics.jsonl", "spec.json", "train_texts.safetensors"]  # of a run folder

@@ -15,7 +15,7 @@ import random
 import sys
 from pathlib import Path
 
-from data.tables import Row
+from data.readers import Row
 
 _TABLES = json.loads(Path(__file__).with_name("reviews.json").read_text(encoding="utf-8"))
 LABELS = {1: "positive", -1: "negative"}

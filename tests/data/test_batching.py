@@ -1,7 +1,8 @@
 import numpy as np
 import pytest
 
-from data.batching import Part, TrainingOrder, cut_batches, epoch_batches, eval_batches, pad_rows, padded_width
+from data.batching import Part, TrainingOrder, cut_batches, epoch_batches, eval_batches, padded_width
+from data.tokens import pad_rows
 
 LENGTHS = np.random.default_rng(0).integers(20, 384, 1003)
 

@@ -5,7 +5,8 @@ import pytest
 
 from data import decoding
 from data.decoding import decode, max_context
-from data.squad import Question, make_windows
+from data.readers import Question
+from data.squad import make_windows
 from tests.data.test_squad import CONTEXT, one
 
 

@@ -5,8 +5,8 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from data.readers import Row
 from data.splits import contradictions, duplicates, normalised, partition
-from data.tables import Row
 
 
 def row(text: str, label="a", pair=None) -> Row:

@@ -4,9 +4,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from data.squad import Question, collate, make_windows, token_span
-from data.squad import read_questions as read_contents
-from inputs import InputError
+from data.files import InputError
+from data.readers import Question
+from data.readers import read_questions as read_contents
+from data.squad import collate, make_windows, token_span
 
 CONTEXT = "the man went to the store and bought a gallon of milk"  # 12 words, one token each
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from inputs import InputError
+from data.files import InputError
 from lora.adapter import CONFIG, WEIGHTS, load_adapter, save_adapter
 from lora.inject import inject, lora_layers, merge
 from model.names import hugging_face_name

@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from inputs import InputError
-from lora.inject import inject, lora_layers, matches, merge, to_plain, unmerge
+from lora.inject import PatternError, inject, lora_layers, matches, merge, to_plain, unmerge
 from model.heads import SpanHead, TaskModel
 from tests.conftest import small_encoder
 
@@ -69,7 +68,7 @@ def test_a_rank_by_pattern_overrides_the_rank_for_all():
 )
 def test_a_pattern_that_matches_nothing_is_an_error_and_nothing_is_touched(targets, ranks, message):
     encoder = small_encoder()
-    with pytest.raises(InputError, match=message):
+    with pytest.raises(PatternError, match=message):
         inject(encoder, targets, rank=4, alpha=8, ranks=ranks)
     assert not list(lora_layers(encoder)) and all(p.requires_grad for p in encoder.parameters())
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file, save_file
 
-from model.checkpoint import sha256_of
+from data.files import sha256_of
 from tests.malformed.place import FILE_ANSWERS, Case, broken_json, drop_key, put, set_key, unusual_files
 
 TINY = "finished/tiny"

@@ -10,7 +10,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from inputs import InputError
+from data.files import InputError
 from model.names import hugging_face_name
 from model.pretrained import TABLE, load_encoder, load_tokenizer, locate
 from tests.conftest import small_encoder, write_checkpoint

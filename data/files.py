@@ -1,0 +1,210 @@
+"""Files: strict reading of text and JSON, writing that is whole or not at all, and the exception for what is wrong."""
+
+import contextlib
+import hashlib
+import json
+import os
+import re
+import reprlib
+import shutil
+import stat
+from collections.abc import Callable
+from pathlib import Path
+
+
+class InputError(Exception):
+    """Something handed to the program is wrong: a spec, a file, a checkpoint, an option.
+
+    The message says in a line what is wrong, where (file, line or id) and what to do. `train.py` and `eval.py` print it
+    with `refuse` and exit with code 2; any other exception but OSError is a fault of the code and keeps its traceback.
+    """
+
+
+# ---- messages --------------------------------------------------------------------------------------------------------
+
+_SHORT = reprlib.Repr()
+_SHORT.maxstring = _SHORT.maxother = _SHORT.maxlong = 60
+_SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxdict = 2, 3, 3
+
+LONGEST_MESSAGE = 1000  # characters
+
+
+def shown(value) -> str:
+    """A value from outside as a message quotes it: its repr, cut short, however long or deeply nested it is."""
+    return _SHORT.repr(value)
+
+
+def one_line(text: str) -> str:
+    """Text from outside made fit for a line: control characters (a newline in a file name) escaped, the middle of
+    something very long left out."""
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    half = LONGEST_MESSAGE // 2
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:half]} ... {text[-half:]}"
+
+
+def reason(error: Exception) -> str:
+    """What an exception says, an OSError in the form "file: what is wrong"."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"{error.filename}: {error.strerror}"
+    return str(error) or type(error).__name__
+
+
+# ---- files -----------------------------------------------------------------------------------------------------------
+
+
+def read_bytes(path: Path) -> bytes:
+    """A whole file. Raises InputError naming it where it is missing, a folder, a device or not ours to read."""
+    try:
+        with path.open("rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
+            if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):  # /dev/zero never ends
+                raise InputError(f"{path}: is a device; a file is needed")
+            return file.read()
+    except FileNotFoundError:
+        raise InputError(f"{path}: no such file") from None
+    except IsADirectoryError:
+        raise InputError(f"{path}: is a folder; a file is needed") from None
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def decode_text(data: bytes, path: Path) -> str:
+    """The text of a UTF-8 file; a byte order mark is dropped. path: for the message."""
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise InputError(f"{path}: line {line} is not UTF-8 (byte {error.start}); save the file as UTF-8") from None
+
+
+def require_utf8(text: str, where: str) -> str:
+    """A text from the command line, as it is. Raises InputError where its bytes were not UTF-8."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{where}: is not UTF-8") from None
+    return text
+
+
+# ---- JSON ------------------------------------------------------------------------------------------------------------
+
+
+def _object(pairs: list[tuple[str, object]]) -> dict:
+    result = dict(pairs)
+    if len(result) < len(pairs):
+        seen = set()
+        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        raise ValueError(f"the key {shown(twice)} is there twice")
+    return result
+
+
+def _constant(literal: str):
+    raise ValueError(f"{literal} is not a number that JSON knows")
+
+
+HALF_OF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # how JSON may smuggle in what no UTF-8 file can hold
+
+
+def parse_json(text: str):
+    """JSON without duplicate keys, NaN, Infinity or half characters. Raises ValueError with the place."""
+    try:
+        value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
+        if HALF_OF_A_PAIR.search(text):
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except RecursionError:
+        raise ValueError("nested too deeply") from None
+    except UnicodeEncodeError:
+        raise ValueError("a \\ud800 to \\udfff escape stands alone; it is half of a character") from None
+
+
+def parse_object(data: bytes, path: Path) -> dict:
+    """The JSON object that a file's bytes are. Raises InputError with the file and the place."""
+    try:
+        value = parse_json(decode_text(data, path))
+    except ValueError as error:  # not JSON, or a number too long to convert
+        raise InputError(f"{path}: cannot be read as JSON: {error}") from None
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected a JSON object, found {shown(value)}")
+    return value
+
+
+def read_json(path: Path) -> dict:
+    """The JSON object in a UTF-8 file (a byte order mark is allowed). Raises InputError with the file and the place."""
+    return parse_object(read_bytes(path), path)
+
+
+def _sync(path: Path) -> None:
+    """Force a file's or folder's contents to disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _beside(target: Path, which: str) -> Path:
+    """A hidden neighbour. The target may be a link to another disk: its neighbours are there."""
+    real = Path(os.path.realpath(target))
+    return real.with_name(f".{real.name}.{which}")
+
+
+def write_whole(target: Path, fill: Callable[[Path], None]) -> None:
+    """Replace the folder `target` by what `fill(folder)` writes, atomically. If `fill` raises, `target` stays."""
+    new, old = _beside(target, "new"), _beside(target, "old")
+    recover(target)
+    new.mkdir()
+    try:
+        fill(new)
+        for file in new.iterdir():
+            _sync(file)
+        _sync(new)
+    except BaseException:
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    real = Path(os.path.realpath(target))
+    if real.exists():
+        real.rename(old)
+    new.rename(real)
+    _sync(real.parent)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def surviving(target: Path) -> Path | None:
+    """Where the last complete version of `target` is: in its place, or aside if the process died between the two
+    renames. None where there has never been one. Changes nothing."""
+    return next((folder for folder in (target, _beside(target, "old")) if folder.is_dir()), None)
+
+
+def recover(target: Path) -> None:
+    """Put `surviving(target)` in its place, and remove what a process that died has left beside it."""
+    survivor = surviving(target)
+    if survivor and survivor != target:
+        survivor.rename(os.path.realpath(target))
+    for which in ("new", "old"):
+        shutil.rmtree(_beside(target, which), ignore_errors=True)
+
+
+def sha256_of(path: Path) -> str:
+    """Of a file's contents. Raises InputError where there is no such file."""
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+
+
+def replace_file(path: Path, text: str) -> None:
+    """Write a file whole, or leave what was there. Raises OSError, naming the file, where it cannot be written."""
+    new = path.with_name(f".{path.name}.new")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.replace(path)
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            new.unlink()
+        raise OSError(error.errno, error.strerror, str(path)) from None
+
+
+def write_json(path: Path, value: dict) -> None:
+    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")

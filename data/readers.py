@@ -1,0 +1,207 @@
+"""CSV, TSV and JSONL files to labelled texts.
+
+.csv    as RFC 4180 has it: fields may be quoted, and quoted ones may hold commas and line breaks
+.tsv    tabs between fields, and nothing is special in them: a quote is a quote
+.jsonl  a JSON object a line
+"""
+
+import csv
+import io
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from data.files import InputError, decode_text, parse_json, parse_object, shown
+
+csv.field_size_limit(2**31 - 1)  # a text may be long; what does not fit the model is cut there
+
+
+@dataclass(frozen=True)
+class Columns:
+    """Where in a file things are: names of columns, or their numbers from 0 where there is no header."""
+
+    text: str = "text"
+    pair: str | None = None
+    label: str | None = "label"  # None: the labels are not needed
+    header: bool = True
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of a file, or one generated example."""
+
+    text: str
+    pair: str | None
+    label: object  # a text from CSV and TSV, any JSON value from JSONL, None where labels are not read
+    where: str  # for messages and as an id: "train.csv line 12"
+
+
+def read_table(path: Path, data: bytes, columns: Columns) -> list[Row]:
+    """The rows of one file, by its ending. data: the file's bytes.
+
+    Raises InputError, naming file and line, for what is no such file: an unknown ending, bytes that are not UTF-8, a
+    missing column, a line with another number of fields than the first, an empty text, no rows.
+    """
+    text = decode_text(data, path)
+    if path.suffix == ".jsonl":
+        rows = list(_read_jsonl(path, text, columns))
+    elif path.suffix in (".csv", ".tsv"):
+        rows = list(_read_fields(path, text, columns))
+    else:
+        raise InputError(f"{path}: ends in {path.suffix or 'nothing'!r}; .csv, .tsv and .jsonl can be read")
+    if not rows:
+        raise InputError(f"{path}: has no rows")
+    return rows
+
+
+def _read_fields(path: Path, text: str, columns: Columns) -> Iterator[Row]:
+    quoting = {"quoting": csv.QUOTE_NONE, "delimiter": "\t"} if path.suffix == ".tsv" else {"strict": True}
+    reader = csv.reader(io.StringIO(text, newline=""), **quoting)
+    at: dict[str, int] = {}
+    count = line = 0
+    try:
+        for fields in reader:
+            line += 1  # where the row begins; reader.line_num is where it ends
+            where, line = f"{path} line {line}", reader.line_num
+            if not fields:
+                continue
+            if not at:
+                names = fields if columns.header else [str(number) for number in range(len(fields))]
+                at, count = _positions(where, names, columns), len(names)
+                if columns.header:
+                    continue
+            if len(fields) != count:
+                raise InputError(f"{where}: has {len(fields)} fields, the first line {count}")
+            yield _row(where, {name: fields[place] for name, place in at.items()}, columns)
+    except csv.Error as error:  # at the file's end: of a quote that was opened in the last row it began
+        unclosed = "a quote that is opened here is never closed" if "unexpected end" in str(error) else error
+        raise InputError(f"{path} line {line + 1}: {unclosed}") from None
+
+
+def _positions(where: str, names: list[str], columns: Columns) -> dict[str, int]:
+    """{column: its place} of the columns that are read."""
+    found = {}
+    for name in filter(None, (columns.text, columns.pair, columns.label)):
+        if names.count(name) != 1:
+            problem = "is there twice" if name in names else "is missing"
+            hint = "" if columns.header else " (data.header is false: columns are numbers)"
+            listed = ", ".join(map(shown, names[:10]))
+            raise InputError(f"{where}: column {name!r} {problem}; the columns are {listed}{hint}")
+        found[name] = names.index(name)
+    return found
+
+
+def _read_jsonl(path: Path, text: str, columns: Columns) -> Iterator[Row]:
+    for number, line in enumerate(text.split("\n"), 1):
+        if not line.strip():
+            continue
+        where = f"{path} line {number}"
+        try:
+            record = parse_json(line)
+        except ValueError as error:
+            raise InputError(f"{where}: cannot be read as JSON: {error}") from None
+        if not isinstance(record, dict):
+            raise InputError(f"{where}: expected an object, found {shown(record)}")
+        for name in filter(None, (columns.text, columns.pair, columns.label)):
+            if name not in record:
+                raise InputError(f"{where}: no {name!r}; its keys are {', '.join(map(shown, list(record)[:10]))}")
+        yield _row(where, record, columns)
+
+
+def _row(where: str, record: dict, columns: Columns) -> Row:
+    texts = [record[name] for name in (columns.text, columns.pair) if name is not None]
+    for name, value in zip((columns.text, columns.pair), texts, strict=False):
+        if not isinstance(value, str) or not value.strip():
+            problem = "is empty" if isinstance(value, str) else f"is {shown(value)}, expected a text"
+            raise InputError(f"{where}: {name!r} {problem}")
+    pair = texts[1] if len(texts) > 1 else None
+    return Row(texts[0], pair, None if columns.label is None else record[columns.label], where)
+
+
+@dataclass(frozen=True)
+class Question:
+    id: str
+    question: str
+    context: str
+    answers: tuple[tuple[str, int], ...]  # (text, character offset into the context), empty where unanswerable
+
+
+KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "true or false"}
+
+
+def _checked(value, kind: type, where: str):
+    if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
+        raise InputError(f"{where}: expected {KINDS[kind]}, found {shown(value)}")
+    return value
+
+
+def _field(record: dict, key: str, kind: type, where: str):
+    if key not in _checked(record, dict, where):
+        raise InputError(f"{where}: no {key!r}")
+    return _checked(record[key], kind, f"{where}: {key!r}")
+
+
+def _read_question(qa: dict, context: str, where: str, strict: bool) -> Question:
+    identifier = _field(qa, "id", str, where)
+    where = f"{where}, question id {identifier}"
+    text = _field(qa, "question", str, where)
+    impossible = _checked(qa.get("is_impossible", False), bool, f"{where}: 'is_impossible'")
+    answers = []
+    for answer in _field(qa, "answers", list, where):
+        answer = (_field(answer, "text", str, where), _field(answer, "answer_start", int, where))
+        answers.append(answer)
+    if strict and impossible != (not answers):
+        found = "has answers but is_impossible is true" if impossible else "has no answers and is not is_impossible"
+        raise InputError(f"{where}: {found}")
+    return Question(identifier, text, context, tuple(answers))
+
+
+def parse_questions(root: object, where: str, strict: bool = True) -> list[Question]:
+    """The questions of a SQuAD 1.1 or 2.0 object. Raises InputError naming article, paragraph and question id. strict:
+    also where is_impossible contradicts the answers; the official script looks at the answers only."""
+    questions = []
+    for a, article in enumerate(_field(root, "data", list, where)):
+        for p, paragraph in enumerate(_field(article, "paragraphs", list, f"{where}: article {a}")):
+            here = f"{where}: article {a}, paragraph {p}"
+            context = _field(paragraph, "context", str, here)
+            questions += [_read_question(qa, context, here, strict) for qa in _field(paragraph, "qas", list, here)]
+    return questions
+
+
+def is_at(context: str, text: str, start: int) -> bool:
+    """Whether an answer is where it says."""
+    return start >= 0 and text != "" and context.startswith(text, start)
+
+
+def read_questions(files: Mapping[Path, bytes], bad_answers: str = "error") -> tuple[list[Question], list[str]]:
+    """All questions of several files, and a remark for each answer that is not where it says.
+
+    files: the contents by path. bad_answers: "error" raises InputError for such answers, "skip" leaves them out, and
+    questions that lose all their answers with them, "keep" keeps them and does not look at is_impossible either (to
+    score texts, as the official script does, neither matters). Raises InputError too for a duplicate id, for no
+    questions at all, and for whatever `parse_questions` names.
+    """
+    questions, seen, misplaced = [], {}, []
+    for path, data in files.items():
+        for question in parse_questions(parse_object(data, path), str(path), strict=bad_answers != "keep"):
+            if question.id in seen:
+                raise InputError(f"{path}: question id {question.id} is already in {seen[question.id]}")
+            seen[question.id] = path
+            placed = [(text, start) for text, start in question.answers if is_at(question.context, text, start)]
+            for text, start in question.answers:
+                if (text, start) not in placed:
+                    misplaced.append(
+                        f"{path}: question id {question.id}: answer {shown(text)} is not at {shown(start)}"
+                    )
+            if bad_answers != "skip":
+                questions.append(question)
+            elif placed or not question.answers:
+                questions.append(replace(question, answers=tuple(placed)))
+    if misplaced and bad_answers == "error":
+        raise InputError(
+            f"{len(misplaced)} answer(s) are not where they say; correct them, or leave them out with --set "
+            f"data.bad_answers=skip; the first: {'; '.join(misplaced[:3])}"
+        )
+    if not questions:
+        raise InputError(f"{', '.join(map(str, files))}: no questions")
+    return questions, misplaced

@@ -1,0 +1,151 @@
+"""From answer texts to exact match, F1 and no-answer thresholds, number for number as SQuAD's official script.
+
+The rules are those of the official evaluation script, version 2.0, for files of version 1.1 too (its own script differs
+only where answers are missing or normalise to nothing). `tests/data/test_squad_metrics.py` compares with numbers that
+the script itself gave.
+"""
+
+import re
+import string
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from data.readers import Question
+
+# ---- one answer ------------------------------------------------------------------------------------------------------
+
+
+def normalise(text: str) -> str:
+    """Lower case, no ASCII punctuation, no articles, single spaces: "The U.S. Army's" -> "us armys"."""
+    text = "".join(c for c in text.lower() if c not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
+
+
+def exact_match(gold: str, predicted: str) -> int:
+    return int(normalise(gold) == normalise(predicted))
+
+
+def f1(gold: str, predicted: str) -> float:
+    """Harmonic mean of precision and recall over words, counted as a bag: gold "in the red house", predicted "a red
+    house" share 2 of 3 and 2 of 2 words -> 0.8. Where either side has no words, 1 if both have none, else 0."""
+    gold_words, predicted_words = normalise(gold).split(), normalise(predicted).split()
+    if not gold_words or not predicted_words:
+        return float(gold_words == predicted_words)
+    common = sum((Counter(gold_words) & Counter(predicted_words)).values())
+    if not common:
+        return 0.0
+    precision, recall = common / len(predicted_words), common / len(gold_words)
+    return 2 * precision * recall / (precision + recall)  # in this order: the script's last digit
+
+
+# ---- many answers ----------------------------------------------------------------------------------------------------
+
+Scores = dict[str, float]  # by question id
+
+
+def score_each(questions: Sequence[Question], predictions: Mapping[str, str]) -> tuple[Scores, Scores]:
+    """(exact match, F1) of every question that has a prediction, each 0 to 1 and the best over its gold answers.
+
+    Gold answers that normalise to nothing do not count; without any, the only right answer is "".
+    """
+    exact, overlap = {}, {}
+    for question in questions:
+        if question.id in predictions:
+            golds = [text for text, _ in question.answers if normalise(text)] or [""]
+            predicted = predictions[question.id]
+            exact[question.id] = max(exact_match(gold, predicted) for gold in golds)
+            overlap[question.id] = max(f1(gold, predicted) for gold in golds)
+    return exact, overlap
+
+
+def average(questions: Sequence[Question], exact: Scores, overlap: Scores) -> dict[str, float]:
+    """exact, f1 in percent and total, over those of the questions that have scores; the same as HasAns_* and NoAns_*
+    over those with and without an answer, where there are any."""
+    scored = [q for q in questions if q.id in exact]
+    every, has_answer = [q.id for q in scored], [q.id for q in scored if q.answers]
+    no_answer = [q.id for q in scored if not q.answers]
+    result = {}
+    for prefix, ids in (("", every), ("HasAns_", has_answer), ("NoAns_", no_answer)):
+        if ids:
+            result[f"{prefix}exact"] = 100.0 * sum(exact[i] for i in ids) / len(ids)
+            result[f"{prefix}f1"] = 100.0 * sum(overlap[i] for i in ids) / len(ids)
+            result[f"{prefix}total"] = len(ids)
+    return result
+
+
+def apply_threshold(
+    questions: Sequence[Question], scores: Scores, null_odds: Mapping[str, float], threshold: float
+) -> Scores:
+    """The scores as they are when every question whose null odds exceed the threshold is answered with ""."""
+    answerable = {question.id: bool(question.answers) for question in questions}
+    return {i: float(not answerable[i]) if null_odds[i] > threshold else score for i, score in scores.items()}
+
+
+def best_threshold(
+    questions: Sequence[Question], texts: Mapping[str, str], scores: Scores, null_odds: Mapping[str, float]
+) -> tuple[float, float]:
+    """(highest average in percent, the threshold that gives it), over all thresholds that the null odds offer.
+
+    texts, scores: of the best answer that is not "", or else the sweep would count a "" that an earlier threshold has
+    put there. Starts from "everything is answered with ''" and lets the questions in one by one, the surest answer
+    first: each answerable one adds its score, each other one loses its point.
+
+    Worked example: odds -3 (right answer), 1 (unanswerable), 2 (right answer) -> points 1, 2, 1, 2 of 3; the first of
+    the best comes after -3: 66.7 at threshold -3.
+    """
+    answerable = {question.id: bool(question.answers) for question in questions}
+    points = sum(not answerable[i] for i in scores if i in texts)
+    best, threshold = points, 0.0
+    for i in sorted(null_odds, key=lambda i: null_odds[i]):
+        if i in texts and i in scores:
+            points += scores[i] if answerable[i] else -1 if texts[i] else 0
+            if points > best:
+                best, threshold = points, null_odds[i]
+    return 100.0 * best / len(scores), threshold
+
+
+def thresholds(
+    questions: Sequence[Question],
+    texts: Mapping[str, str],
+    exact: Scores,
+    overlap: Scores,
+    null_odds: Mapping[str, float],
+) -> dict[str, float]:
+    """best_exact, best_exact_thresh, best_f1, best_f1_thresh."""
+    best_exact, exact_at = best_threshold(questions, texts, exact, null_odds)
+    best_f1, f1_at = best_threshold(questions, texts, overlap, null_odds)
+    return {"best_exact": best_exact, "best_exact_thresh": exact_at, "best_f1": best_f1, "best_f1_thresh": f1_at}
+
+
+def score_all(
+    questions: Sequence[Question],
+    each: tuple[Scores, Scores],
+    null_odds: Mapping[str, float] | None = None,
+    threshold: float = 1.0,
+) -> tuple[Scores, Scores]:
+    """(exact match, F1) of every question, from what `score_each` gives and no-answer probabilities if there are some:
+    with "" for an answer where a probability exceeds the threshold, 0 without a prediction.
+
+    (The latter as in the script of version 1.1; that of 2.0 breaks off there.) Raises KeyError for a prediction without
+    a probability.
+    """
+    exact, overlap = each
+    if null_odds is not None:
+        exact, overlap = (apply_threshold(questions, scores, null_odds, threshold) for scores in each)
+    missing = {question.id: 0.0 for question in questions if question.id not in exact}
+    return exact | missing, overlap | missing
+
+
+def official(
+    questions: Sequence[Question],
+    predictions: Mapping[str, str],
+    null_odds: Mapping[str, float] | None = None,
+    threshold: float = 1.0,
+) -> dict[str, float]:
+    """What the official script prints for a file of predictions and, if given, one of no-answer probabilities. Raises
+    KeyError as `score_all` does."""
+    each = score_each(questions, predictions)
+    result = average(questions, *score_all(questions, each, null_odds, threshold))
+    if null_odds is not None:
+        result |= thresholds(questions, predictions, *score_all(questions, each), null_odds)
+    return result

@@ -1,0 +1,117 @@
+"""Texts to tokens, tokens to padded batches."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from tokenizers import Encoding, Tokenizer
+from tqdm import tqdm
+
+from data.batching import padded_width
+from data.files import InputError, reason
+from data.readers import Row
+
+
+@dataclass(frozen=True)
+class Texts:
+    """N tokenized texts, or pairs, stored flat."""
+
+    tokens: np.ndarray  # int32 [sum of lengths], with [CLS] and [SEP]
+    begin: np.ndarray  # int64 [N + 1], text n is tokens[begin[n] : begin[n + 1]]
+    second: np.ndarray  # int64 [N], the position where the second text of a pair begins; the length where there is none
+    cut: int  # how many were longer than max_length
+    pad: int  # id of [PAD]
+
+    def __len__(self) -> int:
+        return len(self.second)
+
+    @property
+    def lengths(self) -> np.ndarray:
+        return np.diff(self.begin)
+
+
+def cut_pair(first: int, second: int, room: int) -> tuple[int, int]:
+    """How many tokens of each text of a pair are kept: the longer one loses its end first, as in the original BERT.
+    10 and 4 in a room of 12: 8 and 4; 10 and 9 in one of 13: 7 and 6."""
+    kept = min(first, max(room - second, room - room // 2))
+    return kept, min(second, room - kept)
+
+
+def tokenize(rows: Sequence[Row], tokenizer: Tokenizer, max_length: int) -> Texts:
+    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP], cut to max_length."""
+    cls, sep, pad = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[PAD]"))
+    firsts = [e.ids for e in encode([row.text for row in rows], tokenizer)]
+    seconds = [e.ids for e in encode([row.pair or "" for row in rows], tokenizer)]
+    pieces, second, cut = [], [], 0
+    for row, a, b in zip(rows, firsts, seconds, strict=True):
+        paired = row.pair is not None
+        kept_a, kept_b = cut_pair(len(a), len(b), max_length - (3 if paired else 2))
+        cut += kept_a + kept_b < len(a) + len(b)
+        pieces.append([cls, *a[:kept_a], sep, *([*b[:kept_b], sep] if paired else [])])
+        second.append(kept_a + 2)
+    return Texts(
+        tokens=np.concatenate(pieces).astype(np.int32),
+        begin=np.cumsum([0, *map(len, pieces)]),
+        second=np.array(second),
+        cut=cut,
+        pad=pad,
+    )
+
+
+def collate(texts: Texts, rows: np.ndarray) -> dict[str, torch.Tensor | None]:
+    """The texts `rows` [B] as one padded batch: tokens, types int64 [B, T]; mask bool [B, T], None without padding."""
+    tokens = pad_rows([texts.tokens[texts.begin[n] : texts.begin[n + 1]] for n in rows], texts.pad)
+    position = np.arange(tokens.shape[1])[None, :]  # [1, T]
+    mask = position < texts.lengths[rows][:, None]
+    types = (position >= texts.second[rows][:, None]) & mask
+    return {
+        "tokens": torch.from_numpy(tokens.astype(np.int64)),
+        "types": torch.from_numpy(types.astype(np.int64)),
+        "mask": None if mask.all() else torch.from_numpy(mask),
+    }
+
+
+def encode(texts: Sequence[str], tokenizer: Tokenizer) -> list[Encoding]:
+    """Tokenize without special tokens, with a progress bar where it takes long."""
+    encoded = []
+    for begin in tqdm(range(0, len(texts), 1000), desc="tokenizing", leave=False, disable=None, delay=1):
+        try:
+            encoded += tokenizer.encode_batch(texts[begin : begin + 1000], add_special_tokens=False)
+        except Exception as error:  # the tokenizers library raises plain Exception where its file is no good
+            raise InputError(f"the tokenizer fails on these texts, its file is damaged: {reason(error)}") from None
+    return encoded
+
+
+def pad_rows(rows: list[np.ndarray], pad: int) -> np.ndarray:
+    """Rows of different lengths -> [B, T] with T the padded width of the longest."""
+    padded = np.full((len(rows), padded_width(max(len(row) for row in rows))), pad, dtype=rows[0].dtype)
+    for target, row in zip(padded, rows, strict=True):
+        target[: len(row)] = row
+    return padded
+
+
+@dataclass(frozen=True)
+class Masking:
+    """An augmentation of the input: some tokens are shown as [MASK], other ones each time. Nothing is predicted at
+    those places (unlike in BERT's pretraining)."""
+
+    share: float
+    mask: int  # id of [MASK]
+    special: tuple[int, ...]  # ids that stay
+
+    def apply(self, batch: dict, random: np.random.Generator) -> None:
+        """Change batch["tokens"] in place."""
+        tokens = batch["tokens"].numpy()
+        chosen = (random.random(tokens.shape) < self.share) & ~np.isin(tokens, self.special)
+        tokens[chosen] = self.mask
+
+
+def make_masking(tokenizer: Tokenizer, share: float) -> Masking | None:
+    """None for a share of 0. Raises InputError for a tokenizer without [MASK]."""
+    if share == 0:
+        return None
+    mask, *special = (tokenizer.token_to_id(token) for token in ("[MASK]", "[CLS]", "[SEP]", "[PAD]"))
+    if mask is None:
+        raise InputError("data.mask_tokens: the tokenizer has no [MASK]")
+    return Masking(share, mask, tuple(special))

@@ -1,0 +1,132 @@
+"""What each choice made for speed is worth: training steps as shipped, beside the same steps with one choice undone.
+
+    python -m experiments.bench.speed --exp exp/bert_phase2.json --steps 40
+
+All variants take turns on the same batches, in an order shuffled for each batch, and are compared batch by batch: the
+ratios hold although the machine's speed drifts. Where transformers and peft are installed (extra `peers`), their steps
+take part. Nothing is written.
+"""
+
+import argparse
+import contextlib
+import math
+import random
+import sys
+import time
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+from unittest.mock import patch
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from tqdm import tqdm
+
+import data.batching
+import model.bert
+import train
+from data.files import InputError
+from experiments.config.check import read_spec
+from experiments.training.state import Run
+from model import machine
+
+Undo = contextlib.AbstractContextManager
+
+
+@contextlib.contextmanager
+def system_memory(run: Run):
+    """glibc's own defaults: large tensors are mapped and unmapped one by one."""
+    machine.set_malloc(mmap_max=65536, trim_threshold=128 * 1024)
+    yield
+    machine.keep_freed_memory()
+
+
+VARIANTS: dict[str, Callable[[Run], Undo]] = {
+    "as shipped": lambda run: contextlib.nullcontext(),
+    "SDPA instead of spelled-out attention": lambda run: patch.object(
+        model.bert, "eager_attention", model.bert.sdpa_attention
+    ),
+    "F.dropout instead of random bytes": lambda run: patch.object(model.bert, "random_byte_dropout", F.dropout),
+    "no padding to a multiple of 4 or 16": lambda run: patch.object(data.batching, "PAD_MULTIPLES", ((math.inf, 1),)),
+    "a cast in each of query, key, value": lambda run: patch.object(model.bert, "cast_once", lambda x: x),
+    "memory given back to the system": system_memory,
+    "fp32": lambda run: patch.object(run, "precision", machine.Precision(None, "bench")),
+}
+
+
+def theirs(run: Run, phase: int, attention: str) -> Callable[[Run], Undo]:
+    """The same step through transformers and peft, see experiments/bench/peers.py."""
+    from experiments.bench.peers import Peer, make_optimizer, parameters_by_our_names, set_trainable
+
+    peer = Peer(run, attention).to(run.device).train()
+    parameters = parameters_by_our_names(run, peer)
+    optimizer = make_optimizer(run, parameters)
+    set_trainable(run, peer, parameters, phase)
+
+    @contextlib.contextmanager
+    def swapped(run: Run):
+        with patch.object(run, "model", peer), patch.object(run, "optimizer", optimizer):
+            yield
+
+    return swapped
+
+
+def measure(run: Run, steps: int, phase: int) -> dict[str, np.ndarray]:
+    """{variant: seconds of each step [steps]}. The first three batches warm up and do not count."""
+    train.enter_phase(run, phase)
+    train.set_rates(run)
+    if find_spec("transformers") and find_spec("peft"):
+        VARIANTS["transformers and peft (sdpa, their default)"] = theirs(run, phase, "sdpa")
+        VARIANTS["transformers and peft (eager)"] = theirs(run, phase, "eager")
+    seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
+    first, end = run.phase_span(phase)
+    for position in tqdm(range(first, min(first + steps + 3, end)), disable=None):
+        for name in random.sample(list(VARIANTS), len(VARIANTS)):
+            with VARIANTS[name](run):
+                started = time.perf_counter()
+                train.backward(run, run.order[position])
+                run.optimizer.step()
+                run.scaler.update()
+                run.optimizer.zero_grad(set_to_none=True)
+                if run.device.type == "cuda":
+                    torch.cuda.synchronize()
+                seconds[name].append(time.perf_counter() - started)
+    return {name: np.array(values[3:]) for name, values in seconds.items()}
+
+
+class Silent:
+    """A log that keeps nothing."""
+
+    def write(self, *arguments, **fields) -> dict:
+        return {}
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description="What each choice made for speed is worth.")
+    parser.add_argument("--exp", type=Path, default=Path("exp/bert_phase2.json"))
+    parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--data-root", type=Path, default=train.HERE / "data")
+    parser.add_argument("--steps", type=int, default=40)
+    parser.add_argument("--phase", type=int, default=0, help="which phase of the experiment, from 0")
+    arguments = parser.parse_args(argv)
+    try:
+        run = train.set_up(read_spec(arguments.exp, arguments.set), Path("unused"), arguments.data_root)
+    except InputError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    run.log = Silent()
+    seconds = measure(run, arguments.steps, arguments.phase)
+    base = seconds["as shipped"]
+    first, _ = run.phase_span(arguments.phase)
+    tokens = [sum(int(run.task.lengths[rows].sum()) for rows in run.order[first + 3 + i]) for i in range(len(base))]
+    print(f"{run.spec.name}, phase {arguments.phase}, {len(base)} steps, {run.device}, {run.precision.name}")
+    print(f"{'':44} {'real tokens/s':>14}   time against as shipped, median [quartiles]")
+    for name, values in seconds.items():
+        low, middle, high = np.percentile(values / base, [25, 50, 75])
+        print(f"{name:44} {np.median(np.array(tokens) / values):14,.0f}   {middle:.3f} [{low:.3f}, {high:.3f}]")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,255 @@
+"""An experiment file: every setting, its meaning and its range. check.py knows which combinations make no sense.
+
+`python -m experiments.config.spec` prints this file's settings as a reference.
+"""
+
+import dataclasses
+import re
+from dataclasses import dataclass
+
+from experiments.config.parse import reference, setting
+
+REQUIRED = dataclasses.MISSING
+TASKS = ("span_qa", "classification", "multi_label", "regression")
+LAYER_RANGE = re.compile(r"layers\.(\d{1,2})(?:-(\d{1,2}))?")
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    pretrained: str = setting(
+        "all-MiniLM-L6-v2", "a folder in Hugging Face layout, a name of our table, or a hub id with optional @revision"
+    )
+    task: str = setting("span_qa", "what is learnt, and so which head sits on the encoder", choices=TASKS)
+    pooling: str = setting(
+        "mean",
+        "one vector per text: the mean over its tokens, [CLS], or [CLS] through the pretrained pooler (not span_qa)",
+        choices=("mean", "cls", "cls_pooler"),
+    )
+    dropout: float | None = setting(
+        None, "after the embeddings and each sub-layer; null: what config.json says", low=0, high=0.9
+    )
+    attention_dropout: float = setting(0.0, "on the attention probabilities", low=0, high=0.9)
+    head_dropout: float = setting(0.0, "on the hidden states that the head reads", low=0, high=0.9)
+    attention: str = setting(
+        "auto", "auto: whichever is faster: eager for training on a CPU, else SDPA", choices=("auto", "eager", "sdpa")
+    )
+
+
+@dataclass(frozen=True)
+class LoraSpec:
+    rank: int = setting(8, "rank of the update", low=1)
+    alpha: float = setting(16.0, "the update is scaled by alpha / rank", above=0, high=1e6)
+    dropout: float = setting(0.0, "on the adapters' input", low=0, high=0.9)
+    targets: tuple[str, ...] = setting(
+        ("query", "value"), "which linear layers: names (query, key, value, attention.output, up, down) or globs"
+    )
+    ranks: dict[str, int] = setting(dict, "{pattern: rank} for layers with another rank", low=1)
+    rslora: bool = setting(False, "scale by alpha / sqrt(rank) instead (rank-stabilised LoRA)")
+
+
+@dataclass(frozen=True)
+class DataSpec:
+    source: str = setting(
+        "files",
+        "files, or a set that we generate",
+        choices=("files", "synthetic_qa", "synthetic_sentiment", "synthetic_rating"),
+    )
+    train: tuple[str, ...] = setting((), "training files, relative to --data-root (source files)")
+    dev: tuple[str, ...] = setting((), "development files, likewise; or leave them out, and set one of the next two")
+    dev_fraction: float | None = setting(
+        None, "this share of the training texts, stratified, is the development set (not span_qa)", above=0, high=0.9
+    )
+    folds: int | None = setting(
+        None, "k-fold cross-validation: the training texts in this many stratified parts (not span_qa)", low=2, high=100
+    )
+    fold: int | None = setting(None, "which of the folds, from 0, is the development set; --sweep runs all", low=0)
+    train_limit: int | None = setting(
+        None, "use a sample of this many training examples, the same for every seed; null: all", low=1
+    )
+    dev_limit: int | None = setting(None, "the same for the development set", low=1)
+    bad_answers: str = setting(
+        "error", "an answer that is not at its answer_start: error, or skip it (files)", choices=("error", "skip")
+    )
+    text: str = setting("text", "column of the text, or its number from 0 in files without a header (not span_qa)")
+    pair: str | None = setting(None, "column of a second text, likewise")
+    label: str = setting("label", "column of the label, or of the number to predict")
+    header: bool = setting(True, "whether CSV and TSV files begin with the columns' names")
+    label_separator: str = setting("|", "between the labels of one text in CSV and TSV files (multi_label)")
+    label_names: dict[str, str] = setting(dict, '{label in the files: name to show}, for example {"0": "negative"}')
+    mask_tokens: float = setting(
+        0.0, "this share of the tokens, drawn anew each time, is shown as [MASK] in training", low=0, high=0.9
+    )
+    max_length: int = setting(384, "tokens in a window or text, special ones included", low=16, high=512)
+    doc_stride: int = setting(128, "tokens between the beginnings of two windows over one context", low=1)
+    max_query_length: int = setting(64, "tokens of a question; longer ones are cut", low=1)
+    batch_tokens: int = setting(2800, "tokens in a batch, padding included", low=1)
+    batch_size: int | None = setting(None, "examples in a batch, instead of a token budget", low=1)
+
+
+@dataclass(frozen=True)
+class LossSpec:
+    label_smoothing: float = setting(0.0, "share of the target spread over all candidates", low=0, high=0.9)
+    class_weights: str = setting(
+        "none",
+        "balanced: an example weighs n / (classes x n of its class), so 1 on average (classification)",
+        choices=("none", "balanced"),
+    )
+    class_weight_cap: float | None = setting(None, "no balanced weight is above this", low=1)
+    label_weights: dict[str, float] = setting(dict, "{label: weight of its examples}, by hand", above=0, high=1000)
+
+
+@dataclass(frozen=True)
+class TaskSpec:
+    """One of several tasks that share an encoder."""
+
+    task: str = setting(REQUIRED, "see model.task", choices=TASKS)
+    data: DataSpec = setting(DataSpec, "see data")
+    pooling: str = setting("mean", "see model.pooling", choices=("mean", "cls", "cls_pooler"))
+    loss: LossSpec = setting(LossSpec, "see loss")
+    weight: float = setting(1.0, "its losses are multiplied by this", above=0, high=1000)
+
+
+@dataclass(frozen=True)
+class PhaseSpec:
+    name: str = setting(REQUIRED, "shown in logs; unique")
+    epochs: float = setting(
+        REQUIRED, "passes over the training set, may be fractional; at most 1000 in all phases", above=0
+    )
+    train: tuple[str, ...] = setting(
+        REQUIRED,
+        "what trains: head, lora, embeddings, layers, layers.4, layers.4-5, all, or a glob over parameter names",
+    )
+    lr: dict[str, float] = setting(
+        dict, "{name of `train`: its learning rate}; what is not listed uses optim.lr", above=0, high=1000
+    )
+    schedule: str = setting("linear", "of the learning rate within the phase", choices=("constant", "linear", "cosine"))
+    warmup_ratio: float = setting(0.06, "share of the phase's steps that the rate climbs from 0", low=0, high=1)
+    floor: float = setting(0.0, "the rate falls to this share of its peak", low=0, high=1)
+    layer_decay: float = setting(
+        1.0, "rate of encoder layer i: times layer_decay^(top - i); embeddings one below layer 0", above=0, high=1
+    )
+    gradual: str | None = setting(
+        None, 'unfreeze one layer at a time: "layers.5-2" splits the phase into 4, each adding the next layer'
+    )
+
+
+@dataclass(frozen=True)
+class OptimSpec:
+    name: str = setting("adamw", "the optimizer", choices=("adamw", "adam", "sgd", "rmsprop"))
+    lr: float = setting(1e-3, "peak learning rate of whatever a phase gives no rate of its own", above=0, high=1000)
+    weight_decay: float = setting(0.01, "not on biases, LayerNorm and other vectors", low=0, high=100)
+    beta1: float = setting(0.9, "adam(w): decay of the mean of gradients", low=0, high=0.9999)
+    beta2: float = setting(0.999, "adam(w), rmsprop: decay of the mean of squared gradients", low=0, high=0.999999)
+    eps: float = setting(1e-8, "adam(w), rmsprop: added to the denominator", above=0)
+    momentum: float = setting(0.9, "sgd: share of the previous update", low=0, high=0.9999)
+    clip: float | None = setting(1.0, "largest global gradient norm; null: none", above=0)
+    accumulate: int = setting(1, "batches that share one optimizer step", low=1)
+    l1: float = setting(0.0, "times the sum of absolute values of the parameters that l1_on names", low=0, high=100)
+    l1_on: tuple[str, ...] = setting(
+        ("head",), "which parameters, as in a phase's train list; frozen ones are left out"
+    )
+    nonfinite_limit: int = setting(10, "stop after this many steps in a row with a loss or gradient not finite", low=1)
+
+
+@dataclass(frozen=True)
+class EvalSpec:
+    every_epochs: float | None = setting(
+        None, "evaluate this often (and at the end of each phase); with every_steps null too: once an epoch", low=0.001
+    )
+    every_steps: int | None = setting(None, "the same in optimizer steps", low=1)
+    metric: str = setting(
+        "",
+        "decides which evaluation is best; best_*: at the best null threshold. Default: the first of the task's "
+        "metrics (experiments.config.spec.METRICS); for several tasks mean, the mean of theirs, or NAME.metric",
+    )
+    train_sample: int | None = setting(
+        None, "also evaluate this many training examples, always the same: the gap to dev on one footing", low=1
+    )
+    patience: int | None = setting(
+        None, "end the run after this many evaluations without a new best, counted across phases; null: never", low=1
+    )
+    n_best: int = setting(20, "starts and ends considered in a window", low=1, high=100)
+    max_answer_length: int = setting(30, "longest answer, in tokens", low=1)
+    null_threshold: float = setting(
+        0.0,
+        'exact and f1 while training: answer "" where the null score exceeds the best span by more; unused where every '
+        "training question has an answer",
+    )
+
+
+@dataclass(frozen=True)
+class RuntimeSpec:
+    device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps; auto takes the first accelerator there is")
+    threads: int | None = setting(None, "CPU threads; null: PyTorch's choice", low=1, high=1024)
+    log_every: int = setting(10, "optimizer steps between two train records", low=1)
+    checkpoint_seconds: float | None = setting(
+        120.0, "seconds between two checkpoints, beside those after evaluations", low=0
+    )
+    checkpoint_steps: int | None = setting(None, "the same in optimizer steps", low=1)
+    deterministic: bool = setting(False, "torch.use_deterministic_algorithms: same bits on a GPU too, slower")
+
+
+@dataclass(frozen=True)
+class Spec:
+    phases: tuple[PhaseSpec, ...] = setting(REQUIRED, "the training, phase after phase")
+    name: str = setting("", "of the run folder; default: the experiment file's name")
+    seed: int = setting(0, "fixes initialisation, data order and dropout", low=0, high=2**31 - 1)
+    model: ModelSpec = setting(ModelSpec, "the encoder and its head")
+    lora: LoraSpec | None = setting(None, "low-rank adapters; absent or null: none")
+    data: DataSpec = setting(DataSpec, "what to train and evaluate on")
+    loss: LossSpec = setting(LossSpec, "what is minimised")
+    tasks: dict[str, TaskSpec] = setting(
+        dict, "several tasks over one encoder, by name, instead of model.task, model.pooling, data and loss"
+    )
+    optim: OptimSpec = setting(OptimSpec, "the optimizer")
+    amp: str = setting(
+        "auto", "mixed precision; auto: where the hardware has it natively", choices=("auto", "off", "bf16", "fp16")
+    )
+    eval: EvalSpec = setting(EvalSpec, "evaluation, best checkpoint, early stopping")
+    runtime: RuntimeSpec = setting(RuntimeSpec, "machine and bookkeeping; does not change what is learnt")
+
+    sweep: dict[str, object] = setting(
+        dict, '{setting: list of values}: with --sweep, every combination is a run, {"optim.lr": [1e-4, 2e-4]}'
+    )
+
+    def task_specs(self) -> dict[str, TaskSpec]:
+        """Every task by its name; a single one goes by its kind."""
+        alone = TaskSpec(self.model.task, self.data, self.model.pooling, self.loss)
+        return self.tasks or {self.model.task: alone}
+
+
+# What a task's evaluation says, as far as it can decide which one is best; the first by default. In percent, but for
+# losses and what is in the targets' unit.
+METRICS = {
+    "span_qa": ("f1", "exact", "best_f1", "best_exact", "loss"),
+    # f1 and roc_auc: where there are two labels, of the second one
+    "classification": (
+        "accuracy",
+        "macro_f1",
+        "weighted_f1",
+        "macro_precision",
+        "macro_recall",
+        "matthews",
+        "f1",
+        "roc_auc",
+        "loss",
+    ),
+    "multi_label": ("micro_f1", "macro_f1", "weighted_f1", "best_micro_f1", "best_macro_f1", "exact", "loss"),
+    "regression": ("rmse", "mae", "r2", "pearson", "spearman", "loss"),
+}
+LOWER_IS_BETTER = ("loss", "rmse", "mae")
+NOT_PERCENT = ("loss", "train_loss", "rmse", "mae", "mse", "r2", "pearson", "spearman")
+
+
+def direction(metric: str) -> int:
+    """1 where more of a metric is better, -1 where less is."""
+    return -1 if metric.rpartition(".")[2] in LOWER_IS_BETTER else 1
+
+
+def main() -> None:
+    for key, default, meaning in reference(Spec):
+        print(f"{key:26} {default:44} {meaning}" if default else f"\n{key:26} {meaning}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,283 @@
+"""A trained span QA model at work: scoring it on a file, seeing where it fails, and asking it."""
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from data.decoding import Answers, decode
+from data.files import InputError, replace_file
+from data.readers import Question, is_at
+from data.splits import mark
+from data.squad import Windows, make_windows, token_span
+from data.squad_metrics import Scores, average, official, score_all, score_each
+from experiments.inference.load import Trained
+from experiments.tasks.span_qa import as_row, judge, window_logits
+
+# ---- answering -------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A model's answers to some questions. threshold: of its null odds, None where it always answers."""
+
+    questions: Sequence[Question]
+    windows: Windows
+    answers: list[Answers]
+    threshold: float | None
+
+    @property
+    def predictions(self) -> dict[str, str]:
+        return {q.id: answer.text(self.threshold) for q, answer in zip(self.questions, self.answers, strict=True)}
+
+
+def null_threshold(trained: Trained) -> float | None:
+    """The threshold with the best F1 on the development set of training, from the checkpoint. None for a model that has
+    only seen questions with an answer."""
+    return trained.metrics.get("best_f1_thresh")
+
+
+def answer(trained: Trained, questions: Sequence[Question]) -> Answered:
+    """Answer all questions in batches, with the run's own windows and decoding."""
+    data, settings = trained.task.data, trained.spec.eval
+    windows = make_windows(questions, trained.tokenizer, data.max_length, data.doc_stride, data.max_query_length)
+    start, end, _ = window_logits(trained.model, windows, trained.device, trained.precision)
+    answers = decode(windows, questions, start, end, settings.n_best, settings.max_answer_length)
+    return Answered(questions, windows, answers, null_threshold(trained))
+
+
+# ---- scoring ---------------------------------------------------------------------------------------------------------
+
+
+def write_predictions(folder: Path, answered: Answered) -> None:
+    """predictions.json, nbest.json and null_odds.json, as run_squad.py writes them and the official script reads them.
+    nbest.json has the character offsets besides."""
+    with_null = answered.threshold is not None
+    nbest, odds = {}, {}
+    for question, answers in zip(answered.questions, answered.answers, strict=True):
+        odds[question.id] = answers.null_odds
+        nbest[question.id] = [
+            {
+                "text": span.text,
+                "probability": probability,
+                "start_logit": span.start_logit,
+                "end_logit": span.end_logit,
+                "start": span.start,
+                "end": span.end,
+            }
+            for span, probability in answers.ranked(with_null)
+        ]
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, content in (("predictions", answered.predictions), ("nbest", nbest), ("null_odds", odds)):
+        replace_file(folder / f"{name}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+
+
+def positions(answered: Answered) -> dict[str, float]:
+    """Over the answerable questions, in percent: start_accuracy, end_accuracy and span_accuracy, the share whose first
+    token, last token, or both are those of a gold answer. "No answer" is wrong there."""
+    hits, count = np.zeros(3), 0
+    for number, (question, answers) in enumerate(zip(answered.questions, answered.answers, strict=True)):
+        if not question.answers:
+            continue
+        count += 1
+        if not answers.text(answered.threshold):
+            continue
+        chars = answered.windows.context_chars(number)
+        gold = [token_span(chars, start, start + len(text)) for text, start in question.answers]
+        predicted = token_span(chars, answers.spans[0].start, answers.spans[0].end)
+        gold = [span for span in gold if span is not None]
+        hits += (
+            any(span[0] == predicted[0] for span in gold),
+            any(span[1] == predicted[1] for span in gold),
+            predicted in gold,
+        )
+    names = ("start_accuracy", "end_accuracy", "span_accuracy")
+    return {} if not count else dict(zip(names, (100 * hits / count).tolist(), strict=True))
+
+
+QUESTION_WORDS = ("who", "what", "when", "where", "which", "why", "how")
+LENGTHS = ((1, "1 word"), (2, "2 words"), (4, "3-4 words"), (8, "5-8 words"), (10**9, "9 words or more"))
+
+
+def question_word(text: str) -> str:
+    """The first question word in a question: "In which year did ..." -> "which"; "other" without one."""
+    return next((word for word in re.findall(r"[a-z]+", text.lower()) if word in QUESTION_WORDS), "other")
+
+
+def answer_length(question: Question) -> str:
+    """The bucket of the first gold answer's number of words."""
+    if not question.answers:
+        return "no answer"
+    words = len(question.answers[0][0].split())
+    return next(name for most, name in LENGTHS if words <= most)
+
+
+def buckets(questions: Sequence[Question], exact: Scores, overlap: Scores) -> dict[str, dict[str, dict[str, float]]]:
+    """{"question_word" | "answer_length": {bucket: exact, f1 and total}}: where a model fails."""
+    lengths = [*(name for _, name in LENGTHS), "no answer"]
+    result = {}
+    for name, key, order in (
+        ("question_word", lambda q: question_word(q.question), [*QUESTION_WORDS, "other"]),
+        ("answer_length", answer_length, lengths),
+    ):
+        groups = {bucket: [q for q in questions if key(q) == bucket] for bucket in order}
+        result[name] = {
+            bucket: {k: v for k, v in average(members, exact, overlap).items() if "_" not in k}
+            for bucket, members in groups.items()
+            if members
+        }
+    return result
+
+
+def placed(question: Question) -> list[tuple[str, int]]:
+    """Its gold answers that are where they say."""
+    return [gold for gold in question.answers if is_at(question.context, *gold)]
+
+
+def cut_off(answered: Answered, number: int) -> bool:
+    """Whether a question has gold answers (where they say), and no window holds one of them whole."""
+    question, windows = answered.questions[number], answered.windows
+    rows, chars = np.flatnonzero(windows.question == number), windows.context_chars(number)
+    begin = windows.context_from[rows]
+    end = begin + windows.lengths[rows] - windows.context_at[rows] - 1
+    spans = [token_span(chars, start, start + len(text)) for text, start in placed(question)]
+    spans = [span for span in spans if span is not None]
+    return bool(spans) and not any(((begin <= first) & (last < end)).any() for first, last in spans)
+
+
+def misses(answered: Answered, overlap: Scores, count: int) -> list[dict]:
+    """The worst answers: lowest F1 first, of equals the one that the model was surest of. The sentence is that of what
+    it said; of "no answer", that of the gold answer (None where that is not where it says)."""
+    order = sorted(
+        (i for i, q in enumerate(answered.questions) if overlap[q.id] < 1),
+        key=lambda i: (overlap[answered.questions[i].id], _doubt(answered, i)),
+    )
+    rows = []
+    for i in order[:count]:
+        question, answers = answered.questions[i], answered.answers[i]
+        text = answers.text(answered.threshold)
+        if text:
+            marked = [(answers.spans[0].text, answers.spans[0].start)]
+        else:  # "no answer" is wrong only where there is a gold one
+            marked = placed(question)
+        sentence = sentence_around(question.context, marked[0][1], marked[0][1] + len(marked[0][0])) if marked else None
+        rows.append(
+            {
+                "id": question.id,
+                "question": question.question,
+                "gold": list(dict.fromkeys(gold for gold, _ in question.answers)),
+                "predicted": text,
+                "sentence": sentence,
+                "f1": 100 * overlap[question.id],
+                "null_odds": answers.null_odds,
+                "cut_off": cut_off(answered, i),
+            }
+        )
+    return rows
+
+
+def _doubt(answered: Answered, number: int) -> float:
+    """How unsure the model was of what it said: how far its null odds are above the threshold, for "no answer" below.
+    (Both are negative: the surest is the lowest.)"""
+    answers = answered.answers[number]
+    above = answers.null_odds - (answered.threshold or 0.0)
+    return above if answers.text(answered.threshold) else -above
+
+
+def score_run(trained: Trained, questions: Sequence[Question], errors: int = 0) -> tuple[dict, Answered]:
+    """Everything `eval.py score` says of a run: the official figures at the checkpoint's threshold, those of the best
+    threshold on these questions, token positions, buckets, and the worst misses."""
+    answered = answer(trained, questions)
+    found, scores = judge(questions, answered.answers, answered.threshold)
+    result = {
+        "run": str(trained.folder),
+        "threshold": answered.threshold,
+        "trained_on": None if trained.known is None else sum(mark(as_row(q)) in trained.known for q in questions),
+        "questions_cut": answered.windows.counts["questions_cut"],
+        **found,
+        **positions(answered),
+        "buckets": buckets(questions, scores["exact"], scores["f1"]),
+        "errors": misses(answered, scores["f1"], errors),
+    }
+    return result, answered
+
+
+def score_predictions(
+    questions: Sequence[Question], predictions: dict[str, str], null_odds: dict[str, float] | None, threshold: float
+) -> dict:
+    """The same for somebody's file of predictions, as the official script would; without what takes a model."""
+    missing = [question.id for question in questions if question.id not in predictions]
+    if len(missing) == len(questions):
+        raise InputError("not one of the data's questions has a prediction; are these predictions for another file?")
+    if null_odds is not None:
+        without = next((q.id for q in questions if q.id in predictions and q.id not in null_odds), None)
+        if without is not None:
+            raise InputError(f"question id {without} has a prediction and no no-answer probability")
+    return {
+        "threshold": None if null_odds is None else threshold,
+        **official(questions, predictions, null_odds, threshold),
+        "missing": missing,
+        "buckets": buckets(questions, *score_all(questions, score_each(questions, predictions), null_odds, threshold)),
+    }
+
+
+# ---- asking ----------------------------------------------------------------------------------------------------------
+
+
+def sentence_around(context: str, start: int, end: int) -> str:
+    """The sentence of the context that holds characters [start, end), those marked: "He bought «milk» there." """
+    before = max((m.end() for m in re.finditer(r"[.!?]\s+|\n+", context[:start])), default=0)
+    after = re.search(r"[.!?](?=\s)|\n", context[end:])
+    stop = end + after.end() if after else len(context)
+    marked = f"{context[before:start]}«{context[start:end]}»{context[end:stop]}"
+    return " ".join(marked.split())
+
+
+def ask(trained: Trained, asked: Sequence[str], texts: dict[str, str], count: int = 3) -> list[dict]:
+    """For each question, what each text answers, the surest text first (lowest null odds). texts: {name: text}. count:
+    answers shown of each text, the best included."""
+    questions = [
+        Question(f"{number} {name}", text, context, ())
+        for number, text in enumerate(asked)
+        for name, context in texts.items()
+    ]
+    answered = answer(trained, questions)
+    threshold, results = answered.threshold, []
+    for number, text in enumerate(asked):
+        found = []
+        of_this = slice(number * len(texts), (number + 1) * len(texts))
+        for name, answers in zip(texts, answered.answers[of_this], strict=True):
+            ranked = answers.ranked(with_null=threshold is not None)
+            probability = {(span.start, span.end): p for span, p in ranked}
+            spans = answers.spans[:count]
+            found.append(
+                {
+                    "text": name,
+                    "answer": answers.text(threshold),
+                    "null_odds": answers.null_odds,
+                    "threshold": threshold,
+                    "candidates": [
+                        {
+                            "answer": span.text,
+                            "start": span.start,
+                            "end": span.end,
+                            "score": span.score,
+                            "probability": probability[span.start, span.end],
+                            "sentence": sentence_around(texts[name], span.start, span.end),
+                        }
+                        for span in spans
+                    ],
+                }
+            )
+        tokens = len(trained.tokenizer.encode(text, add_special_tokens=False).ids)
+        results.append(
+            {
+                "question": text,
+                "question_cut": tokens > trained.task.data.max_query_length,
+                "answers": sorted(found, key=lambda entry: entry["null_odds"]),
+            }
+        )
+    return results

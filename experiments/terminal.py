@@ -1,0 +1,116 @@
+"""Printing, for both programs: lines, numbers, tables, and mistakes told in one line."""
+
+import argparse
+import errno
+import os
+import sys
+from collections.abc import Collection
+from typing import TextIO
+
+from tqdm import tqdm
+
+from data.files import InputError, one_line, reason
+from experiments.config.spec import NOT_PERCENT
+
+
+def tolerate_any_text() -> None:
+    """Let stdout and stderr escape what the terminal's encoding cannot show instead of raising."""
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="backslashreplace")
+
+
+class ArgumentParser(argparse.ArgumentParser):
+    """argparse, with a mistake on the command line told in one line like any other, without the whole usage."""
+
+    def error(self, message: str):
+        self.exit(2, f"{self.prog}: {one_line(message)}; {self.prog} --help lists what there is\n")
+
+
+def refuse(program: str, error: InputError | OSError) -> int:
+    """Say on stderr, in one line, what is wrong. Returns the exit code: 2, or 1 for a disk that is full."""
+    print(f"{program}: {one_line(reason(error))}", file=sys.stderr)
+    return 1 if isinstance(error, OSError) and error.errno in FULL else 2
+
+
+FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # the disk, the quota, what a file may hold
+
+
+def amount(count: float) -> str:
+    """1234567 -> "1.23 M" """
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if count >= size:
+            return f"{count / size:.3g} {unit}"
+    return f"{count:.0f}"
+
+
+def duration(seconds: float) -> str:
+    """3725 -> "1 h 02 min", 95 -> "1 min 35 s", 9.4 -> "9.4 s" """
+    if seconds < 59.95:  # which would be shown as 60.0
+        return f"{seconds:.1f} s"
+    minutes, seconds = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {seconds:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def clock_line(clock: dict[str, float]) -> str:
+    """ "training 2 min 09 s (data 0.2 s), evaluation 13.4 s, checkpoints 0.3 s" """
+    if "eval" not in clock:  # no evaluation yet
+        return f"training {duration(clock['train'])}"
+    return (
+        f"training {duration(clock['train'])} (data {duration(clock['data'])}), "
+        f"evaluation {duration(clock['eval'])}, checkpoints {duration(clock['checkpoint'])}"
+    )
+
+
+def number(value: float | None, name: str, sign: str = "") -> str:
+    """Percentages with one decimal, all else with three, "-" where there is no value. sign: "+" shows it always."""
+    if value is None:
+        return "-"
+    three = name.rpartition(".")[2] in NOT_PERCENT
+    return f"{value:{sign}.3f}" if three else f"{value:{sign}.1f}"
+
+
+def mean_sd(values: dict | None, name: str) -> str:
+    """ "92.3 ± 0.4", "92.3" for one run"""
+    if values is None:
+        return "-"
+    if values["sd"] is None:
+        return number(values["mean"], name)
+    return f"{number(values['mean'], name)} ± {number(values['sd'], name)}"
+
+
+def say(text: str = "", stream: TextIO | None = None) -> None:
+    """Print, past a progress bar if there is one. A reader that has gone (`train.py | head`) does not stop training."""
+    stream = stream or sys.stdout
+    try:
+        tqdm.write(text, file=stream)
+        stream.flush()
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+WIDTH = 100
+
+
+def table(rows: list[dict], columns: list[str], leads: Collection[tuple[int, str]] = ()) -> list[str]:
+    """Lines of a text table, columns aligned to the right; a star marks the cells that lead."""
+    cells = [columns]
+    cells += [[("*" if (i, c) in leads else "") + row.get(c, "-") for c in columns] for i, row in enumerate(rows)]
+    widths = [max(len(line[i]) for line in cells) for i in range(len(columns))]
+    return ["  ".join(cell.rjust(width) for cell, width in zip(line, widths, strict=True)).rstrip() for line in cells]
+
+
+def fitting(
+    rows: list[dict], columns: list[str], width: int = WIDTH, leads: Collection[tuple[int, str]] = ()
+) -> list[list[str]]:
+    """The columns in groups that fit the width, each with the first column (or the first two, if that one has no name),
+    so that a table that is too wide becomes several."""
+    keys = columns[: 2 if columns[0] == "" else 1]
+    groups, current = [], list(keys)
+    for column in columns[len(keys) :]:
+        if len(current) > len(keys) and max(map(len, table(rows, [*current, column], leads))) > width:
+            groups.append(current)
+            current = list(keys)
+        current.append(column)
+    return [*groups, current]

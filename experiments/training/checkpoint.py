@@ -1,0 +1,233 @@
+"""Checkpoints of a run: what is in one beside tensors, when one is due, how it is written, read and checked."""
+
+import json
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from data.files import InputError, read_json, sha256_of, shown, surviving, write_json, write_whole
+from data.labels import Outputs
+from experiments.config.parse import build
+from experiments.config.spec import Spec
+from experiments.records import SCORES
+from experiments.training.build import save_trained
+from experiments.training.state import Progress, Run
+from model.tensors import read_tensors, write_tensors
+
+CHECKPOINT_FORMAT = 4  # raised whenever a checkpoint of before could not be continued to the same numbers
+STATE, TRAINING = "checkpoint.json", "training.safetensors"
+TRAIN_TEXTS = "train_texts.safetensors"  # in the run folder itself
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """checkpoint.json: what a checkpoint holds beside tensors."""
+
+    format: int
+    identity: dict  # see `identity`
+    outputs: dict[str, Outputs]  # what those of each task's head mean
+    sha256: dict[str, str]  # of each file beside it
+    metrics_bytes: int  # how much of metrics.jsonl it goes with
+    metrics_sha256: str  # of that much
+    seconds: float  # how long the run had taken
+    recorded_at: float
+    scaler: dict  # of torch.amp.GradScaler; empty where it is not in use
+    progress: Progress
+
+
+# ---- whose is it? ----------------------------------------------------------------------------------------------------
+
+
+def as_json(spec: Spec) -> dict:
+    """The spec as its spec.json reads back: lists for tuples."""
+    return json.loads(json.dumps(asdict(spec)))
+
+
+def identity(run: Run) -> dict:
+    """What must be the same for a checkpoint to be continued to the same numbers."""
+    spec = as_json(run.spec)
+    for key in ("checkpoint_seconds", "checkpoint_steps", "device"):  # of the device, what "auto" came to counts
+        del spec["runtime"][key]
+    return {
+        "spec": spec,
+        "device": run.device.type,
+        "precision": run.precision.name,
+        "pretrained": run.pretrained.sha256,
+        "data": run.task.fingerprints,
+        # Sums come out in the order that the threads make them.
+        "threads": torch.get_num_threads() if run.device.type == "cpu" else None,
+    }
+
+
+def differences(now: dict, then: dict, path: str = "") -> list[str]:
+    """The dotted keys in which two nested objects differ, with both values."""
+    found = []
+    for key in sorted(now.keys() | then.keys()):
+        a, b = now.get(key), then.get(key)
+        if isinstance(a, list) and isinstance(b, list):
+            a, b = ({str(i): item for i, item in enumerate(items)} for items in (a, b))
+        if isinstance(a, dict) and isinstance(b, dict):
+            found += differences(a, b, f"{path}{key}.")
+        elif a != b:
+            found.append(f"{path}{key} is {shown(a)}, was {shown(b)}")
+    return found
+
+
+def validate(run: Run, state: Checkpoint, where: Path) -> None:
+    """Raise InputError for a checkpoint whose numbers cannot be those of this run."""
+    progress, metric = state.progress, run.spec.eval.metric
+    phases = len(run.spec.phases)
+    if not (
+        0 <= progress.phase_step <= progress.step <= progress.position <= len(run.order)
+        and -1 <= progress.phase <= progress.furthest
+        and progress.phase < phases
+    ):
+        raise InputError(f"{where}: says step {progress.position} of {len(run.order)}; it is of another run")
+    if progress.best is not None and progress.best.metrics.get(metric) is None:
+        raise InputError(f"{where}: its best evaluation has no metric {metric!r}; it is of another run")
+    if not all(isinstance(value, int | float) for value in state.scaler.values()):
+        raise InputError(f"{where}: its scaler holds {shown(state.scaler)}, which is not what was saved")
+
+
+def best_is_saved(folder: Path, state: Checkpoint) -> bool:
+    """Whether best/ holds the evaluation that last/ calls the best. It is written right after last/: a process that
+    died between the two has left the best model in last/ only. Raises InputError where it is nowhere."""
+    expected, best = state.progress.best, surviving(folder / "best")
+    if expected is None:
+        return True
+    if best is not None and read_checkpoint(best).progress.best == expected:
+        return True
+    if expected.step == state.progress.step:
+        return False
+    raise InputError(
+        f"{folder / 'best'}: is not the best evaluation, of step {expected.step}; restore it, or start over"
+    )
+
+
+# ---- reading and writing --------------------------------------------------------------------------------------------
+
+
+def read_checkpoint(folder: Path) -> Checkpoint:
+    """checkpoint.json of a checkpoint whose files are, bit for bit, those that were saved. Raises InputError otherwise:
+    a copy that broke off, a file of another checkpoint, a disk that forgets."""
+    path = folder / STATE
+    raw = read_json(path)
+    try:
+        state = build(Checkpoint, raw)
+    except InputError as error:
+        if raw.get("format") == CHECKPOINT_FORMAT:
+            raise InputError(f"{path}: cannot be used ({error}); restore it, or start over with --overwrite") from None
+        found = shown(raw.get("format"))
+        raise InputError(
+            f"{path}: cannot be used (it has format {found}, this code {CHECKPOINT_FORMAT}); use the code that wrote it"
+        ) from None
+    for name, digest in state.sha256.items():
+        if Path(name).name != name:
+            raise InputError(f"{path}: {name!r} is not the name of a file beside it")
+        if sha256_of(folder / name) != digest:
+            raise InputError(f"{folder / name}: is not what was saved (sha256 differs); restore it, or start over")
+    return state
+
+
+def save(run: Run, target: Path, training: bool) -> None:
+    """Write a checkpoint: what was trained and where the run is, and, with `training`, the rest of what it takes to
+    continue bit for bit."""
+    started = time.perf_counter()
+
+    def fill(folder: Path) -> None:
+        save_trained(folder, run.model, run.pretrained, run.trained())
+        if run.best_scores:
+            write_tensors(folder / SCORES, run.best_scores)
+        if training:
+            names = {parameter: name for name, parameter in run.model.named_parameters()}
+            write_tensors(folder / TRAINING, training_tensors(run.optimizer, names))
+        state = Checkpoint(
+            format=CHECKPOINT_FORMAT,
+            identity=identity(run),
+            outputs=run.task.outputs,
+            sha256={file.name: sha256_of(file) for file in sorted(folder.iterdir())},
+            metrics_bytes=run.log.offset,
+            metrics_sha256=run.log.sha256,
+            seconds=run.log.seconds,
+            recorded_at=run.recorded_at,
+            scaler=run.scaler.state_dict(),
+            progress=run.progress,
+        )
+        write_json(folder / STATE, asdict(state))
+
+    write_whole(target, fill)
+    run.progress.clock.checkpoint += time.perf_counter() - started
+
+
+def save_last(run: Run) -> None:
+    """Write last/, to resume from."""
+    save(run, run.folder / "last", training=True)
+    run.saved_at = (run.progress.position, run.progress.step, run.log.seconds)
+
+
+def save_best(run: Run) -> None:
+    """Write best/, to use."""
+    save(run, run.folder / "best", training=False)
+
+
+def checkpoint_due(run: Run) -> bool:
+    """Whether the spec's number of steps or seconds has passed since the last checkpoint."""
+    runtime, (position, _, seconds) = run.spec.runtime, run.saved_at
+    if runtime.checkpoint_steps is not None and run.progress.position - position >= runtime.checkpoint_steps:
+        return True
+    return runtime.checkpoint_seconds is not None and run.log.seconds - seconds >= runtime.checkpoint_seconds
+
+
+def training_tensors(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> dict[str, Tensor]:
+    """Optimizer state by parameter name ("optimizer/<parameter>/<key>") and the random generators' states."""
+    tensors = {}
+    for parameter, state in optimizer.state.items():
+        for key, value in state.items():
+            if value is not None:  # SGD without momentum keeps a None
+                tensors[f"optimizer/{names[parameter]}/{key}"] = torch.as_tensor(value)
+    tensors["random/cpu"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        for i, state in enumerate(torch.cuda.get_rng_state_all()):
+            tensors[f"random/cuda/{i}"] = state
+    return tensors
+
+
+# What each optimizer keeps for a parameter it has stepped on.
+OPTIMIZER_STATE = {
+    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
+    torch.optim.SGD: {"momentum_buffer"},
+    torch.optim.RMSprop: {"step", "square_avg"},
+}
+
+
+def restore_training(path: Path, optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> None:
+    """Read `training_tensors` back from a file. Raises InputError for the state of another model or optimizer."""
+    saved: dict[str, dict[str, Tensor]] = {}
+    tensors = read_tensors(path)
+    for full_key, value in tensors.items():
+        if full_key.startswith("optimizer/"):
+            name, _, key = full_key.removeprefix("optimizer/").rpartition("/")
+            saved.setdefault(name, {})[key] = value
+    parameters = {name: parameter for parameter, name in names.items()}
+    fused = {parameter for group in optimizer.param_groups if group.get("fused") for parameter in group["params"]}
+    for name, state in saved.items():
+        parameter = parameters.get(name)
+        if parameter is None or state.keys() != OPTIMIZER_STATE[type(optimizer)]:
+            raise InputError(f"{path}: {', '.join(sorted(state))} of {name} is not what this run's optimizer keeps")
+        for key, value in state.items():
+            if value.shape != (() if key == "step" else parameter.shape):
+                raise InputError(f"{path}: {key} of {name} is {tuple(value.shape)}, the model's is another shape")
+            # Where the optimizer itself keeps it: beside the parameter, but for the step count of an unfused one.
+            place = torch.device("cpu") if key == "step" and parameter not in fused else parameter.device
+            optimizer.state[parameter][key] = value.to(place)
+    try:
+        torch.set_rng_state(tensors["random/cpu"])
+        if torch.cuda.is_available():
+            states = [value for key, value in sorted(tensors.items()) if key.startswith("random/cuda/")]
+            torch.cuda.set_rng_state_all(states[: torch.cuda.device_count()])
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise InputError(f"{path}: holds no usable state of the random generators ({error})") from None

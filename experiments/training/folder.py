@@ -1,0 +1,178 @@
+"""A run's folder on disk: complete from the moment it is there, and continued after any interruption.
+
+runs/<name>/  spec.json      the resolved experiment
+              metrics.jsonl  the diary, see experiments/records.py
+              last/          checkpoint to resume from: what was trained, optimizer, random generators, progress
+              best/          what was trained, as it was at the best evaluation
+              train_texts.safetensors   by which `eval.py score` knows texts that were trained on (data.splits.mark)
+runs/.<name>.lock            while a process works on the run
+"""
+
+import contextlib
+import fcntl
+import os
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from data.files import InputError, recover, surviving, write_json, write_whole
+from experiments import records as runlog
+from experiments.records import SCORES
+from experiments.training.build import load_trained, unused_tensors
+from experiments.training.checkpoint import (
+    CHECKPOINT_FORMAT,
+    STATE,
+    TRAIN_TEXTS,
+    TRAINING,
+    best_is_saved,
+    differences,
+    identity,
+    read_checkpoint,
+    restore_training,
+    save,
+    save_best,
+    validate,
+)
+from experiments.training.state import Run
+from model import machine
+from model.tensors import read_tensors, write_tensors
+
+# ---- one process at a time -------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def claim(folder: Path) -> Iterator[None]:
+    """Hold the run folder against other processes. The system lets go of it however this one ends. Raises InputError
+    where another holds it."""
+    real = Path(os.path.realpath(folder))  # by whatever name it is reached
+    real.parent.mkdir(parents=True, exist_ok=True)
+    path = real.with_name(f".{real.name}.lock")
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+        except BlockingIOError:
+            held = False
+        except OSError:
+            held = True  # a file system without locks: go on without
+        try:
+            # Its last holder removes the file; one that was opened just before that is no longer the lock.
+            held = held and os.path.samestat(os.fstat(file.fileno()), path.stat())
+        except FileNotFoundError:
+            held = False
+        if not held:
+            raise InputError(f"{folder}: another process is working on this run; stop it first")
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
+
+
+# ---- create, or continue ---------------------------------------------------------------------------------------------
+
+
+def check_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
+    """Whether there is a run to continue. Raises InputError where the folder cannot be used as asked. Reads only."""
+    for place in (folder, folder.parent):
+        if (place.exists() or place.is_symlink()) and not place.is_dir():
+            raise InputError(f"{place}: is a file; choose another name with --set name=..., or another --runs")
+    there = surviving(folder)
+    if there is None or not any(there.iterdir()):
+        return False
+    if not (there / "spec.json").is_file():
+        raise InputError(f"{folder}: is not empty and not a run folder; choose another name with --set name=...")
+    if not resume and not overwrite:
+        raise InputError(f"{folder}: already holds a run; continue it with --resume, or replace it with --overwrite")
+    return resume
+
+
+def open_folder(run: Run, resume: bool, overwrite: bool, anyway: bool = False) -> str | None:
+    """Create the run folder, or continue the run that is in it. Returns a remark for the person, if there is one.
+    `claim` it first.
+
+    Raises InputError, and leaves everything as it was, for what `check_folder` names and for what cannot be continued.
+    anyway: continue also where the checkpoint is of another experiment, as far as its tensors fit.
+    """
+    if check_folder(run.folder, resume, overwrite):  # again: much may have happened since set_up began
+        return _continue(run, anyway)
+    _begin(run)
+    return "nothing to resume: started from the beginning" if resume else None
+
+
+def _begin(run: Run) -> None:
+    """A run folder with spec.json, the `run` record and a checkpoint of step 0, there as a whole or not at all; what
+    an earlier run left is replaced."""
+
+    def fill(folder: Path) -> None:
+        write_json(folder / "spec.json", asdict(run.spec))
+        write_tensors(folder / TRAIN_TEXTS, run.task.train_marks)
+        run.log = runlog.RunLog(folder)
+        _record_run(run)
+        save(run, folder / "last", training=True)
+
+    Path(os.path.realpath(run.folder)).parent.mkdir(parents=True, exist_ok=True)
+    write_whole(run.folder, fill)
+
+
+def _record_run(run: Run) -> None:
+    """The `run` record: which experiment, with what, on what."""
+    unused = unused_tensors(run.model, run.pretrained)
+    run.record(
+        "run",
+        version=runlog.VERSION,
+        spec=asdict(run.spec),
+        seed=run.spec.seed,
+        **machine.git_state(Path(__file__).parent),
+        **machine.describe(run.device),
+        precision=run.precision.name,
+        precision_reason=run.precision.reason,
+        data={"fingerprints": run.task.fingerprints, "splits": run.task.splits},
+        pretrained={"name": run.pretrained.name, "sha256": run.pretrained.sha256, "unused": unused},
+        parameters=sum(parameter.numel() for parameter in run.model.parameters()),
+        steps_planned=len(run.order),
+    )
+
+
+def _continue(run: Run, anyway: bool) -> str:
+    """Put the run where its checkpoint was; what metrics.jsonl says beyond that is cut off and will be written anew."""
+    folder = surviving(run.folder)
+    last, diary = surviving(folder / "last"), folder / runlog.FILE
+    if last is None:
+        raise InputError(f"{folder}: cannot be resumed, it has no checkpoint (last/); --overwrite starts over")
+    state = read_checkpoint(last)
+    now = {"format": CHECKPOINT_FORMAT, **identity(run)}
+    changed = differences(now, {"format": state.format, **state.identity})
+    if changed and not anyway:
+        raise InputError(
+            f"{last}: belongs to another experiment: {'; '.join(changed)}. Undo that, or continue with --resume-anyway"
+        )
+    validate(run, state, last / STATE)
+    if state.outputs != run.task.outputs:
+        raise InputError(f"{last}: its labels (or a regression's scale) are others than the data's; start over")
+    best_is_there = best_is_saved(folder, state)
+    extra, torn = runlog.beyond(diary, state.metrics_bytes, state.metrics_sha256)
+    run.progress = state.progress
+    load_trained(last, run.model, run.pretrained, run.trained())
+    restore_training(last / TRAINING, run.optimizer, {p: name for name, p in run.model.named_parameters()})
+    if (last / SCORES).is_file():
+        run.best_scores = read_tensors(last / SCORES)
+    if state.scaler.keys() == run.scaler.state_dict().keys():
+        run.scaler.load_state_dict(state.scaler)
+
+    # All of it was readable: from here on, something is written.
+    for place in (run.folder, run.folder / "last", run.folder / "best"):
+        recover(place)
+    run.log = runlog.RunLog(run.folder, offset=state.metrics_bytes, seconds=state.seconds)
+    run.recorded_at = state.recorded_at
+    run.saved_at = (run.progress.position, run.progress.step, run.log.seconds)
+    cut = f"; {extra} later record(s) cut off, to be written again" if extra else ""
+    message = f"at step {run.progress.step}, epoch {run.epoch:.2f}{cut}{'; a torn last line removed' if torn else ''}"
+    run.record("event", event="resumed", message=message, **machine.git_state(Path(__file__).parent))
+    if changed:
+        run.record("event", event="resumed anyway", message="; ".join(changed))
+        _record_run(run)
+        write_json(run.folder / "spec.json", asdict(run.spec))
+        write_tensors(run.folder / TRAIN_TEXTS, run.task.train_marks)
+    if not best_is_there:
+        save_best(run)
+    return f"resumed {message}"

@@ -1,0 +1,130 @@
+"""Several runs of one experiment: every combination of the values under "sweep", and every fold of a cross-validation.
+
+    "sweep": {"optim.lr": [1e-4, 2e-4], "seed": [0, 1, 2]}        six runs
+    "data": {"folds": 5, ...}                                     five, times those
+
+Each is a run of its own, in a folder and a process of its own, as if it had been started by hand with --set.
+"""
+
+import itertools
+import json
+import re
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from data.files import InputError
+from experiments.config.check import read_spec
+from experiments.config.spec import Spec
+from experiments.records import finished
+from experiments.terminal import say
+from experiments.training.checkpoint import as_json, differences
+from experiments.training.folder import check_folder
+
+MOST_RUNS = 1000  # more are a slip of the keyboard
+
+
+@dataclass(frozen=True)
+class Member:
+    """One run of a sweep."""
+
+    name: str
+    assignments: tuple[str, ...]  # for --set
+    spec: Spec
+
+
+def expand(path: Path, assignments: list[str]) -> list[Member]:
+    """The runs of an experiment file. Raises InputError where there is nothing to sweep, or one of them is no
+    experiment."""
+    spec = read_spec(path, assignments, sweeping=True)
+    values = {key: list(listed) for key, listed in spec.sweep.items()}
+    for name, task in spec.task_specs().items():
+        if task.data.folds is not None and task.data.fold is None:
+            values.setdefault(f"tasks.{name}.data.fold" if spec.tasks else "data.fold", list(range(task.data.folds)))
+    if not values:
+        raise InputError(f"{path}: --sweep: there is neither a sweep group nor data.folds in it")
+    shorts = short_names(list(values))
+    members = []
+    for chosen in itertools.islice(itertools.product(*values.values()), MOST_RUNS + 1):
+        parts = [f"{shorts[key]}-{plain(values[key], value)}" for key, value in zip(values, chosen, strict=True)]
+        name = "_".join([spec.name, *parts])
+        settings = [f"{key}={json.dumps(value)}" for key, value in zip(values, chosen, strict=True)]
+        own = ("sweep={}", f"name={name}", *settings)
+        # A member that is no experiment? Better said now than after the first run.
+        members.append(Member(name, own, read_spec(path, [*assignments, *own])))
+    if len(members) > MOST_RUNS:
+        raise InputError(f"{path}: sweep: more than {MOST_RUNS:,} runs")
+    if len({member.name for member in members}) < len(members):
+        raise InputError(f"{path}: sweep: a value is listed twice, or two would name the same folder")
+    return members
+
+
+def short_names(keys: list[str]) -> dict[str, str]:
+    """{"optim.lr": "lr"}, or the whole key where two end alike."""
+    last = [key.rpartition(".")[2] for key in keys]
+    return {key: end if last.count(end) == 1 else plain([], key) for key, end in zip(keys, last, strict=True)}
+
+
+def plain(values: list, value: object) -> str:
+    """A value as part of a folder's name: 0.0002, cosine; its number in the list where it is no plain value."""
+    if isinstance(value, dict | list):
+        return str(values.index(value))
+    text = value if isinstance(value, str) else json.dumps(value)
+    return re.sub(r"[^\w.+-]", ".", text)
+
+
+def run_sweep(arguments, program: Path) -> int:
+    """Train every member that is not finished yet, one after the other. arguments: train.py's. Returns the exit code:
+    that of the member which could not be trained, or 0."""
+    members = expand(arguments.exp, arguments.set)
+    for member in members:
+        check_folder(arguments.runs / member.name, arguments.resume, arguments.overwrite)
+    failed = []
+    for number, member in enumerate(members, 1):
+        folder = arguments.runs / member.name
+        if arguments.resume and finished(folder):
+            check_same(folder, member.spec)
+            say(f"[{number} of {len(members)}] {member.name}: is finished")
+            continue
+        say(f"[{number} of {len(members)}] {member.name}")
+        command = [sys.executable, str(program), "--exp", str(arguments.exp), "--runs", str(arguments.runs)]
+        command += ["--data-root", str(arguments.data_root), "--set", *arguments.set, *member.assignments]
+        flags = {"--resume": arguments.resume, "--overwrite": arguments.overwrite}
+        code = wait_for([*command, *(flag for flag, given in flags.items() if given)])
+        if code == 1:
+            failed.append(member.name)
+        elif code:
+            say(f"train.py: the sweep stopped at {member.name}; go on with --sweep --resume", sys.stderr)
+            return code
+    folders = " ".join(str(arguments.runs / member.name) for member in members)
+    say(f"{len(members) - len(failed)} of {len(members)} runs done; compare: python eval.py summary {folders}")
+    for name in failed:
+        say(f"train.py: {name} could not go on, see above", sys.stderr)
+    return 1 if failed else 0
+
+
+def check_same(folder: Path, spec: Spec) -> None:
+    """Raise InputError where a finished run is of other settings than are asked for now."""
+    changed = differences(as_json(spec), as_json(read_spec(folder / "spec.json")))
+    changed = [text for text in changed if not text.startswith("runtime.")]
+    if changed:
+        raise InputError(
+            f"{folder}: is a finished run of other settings: {'; '.join(changed)}; --overwrite replaces it"
+        )
+
+
+def wait_for(command: list[str]) -> int:
+    """Run a command to its end. Ctrl-C reaches it too, and SIGTERM is passed on: it saves, and we wait for that."""
+    with subprocess.Popen(command) as process:
+        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+        try:
+            while True:
+                try:
+                    code = process.wait()
+                    return code if code >= 0 else 128 - code  # killed by a signal: as a shell has it
+                except KeyboardInterrupt:
+                    continue
+        finally:
+            signal.signal(signal.SIGTERM, before)

@@ -1,0 +1,134 @@
+"""The machine a run is on: device, precision, memory, versions."""
+
+import ctypes
+import platform
+import resource
+import subprocess
+import sys
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+
+from data.files import InputError
+
+
+def choose_device(name: str) -> torch.device:
+    """ "auto" is the first accelerator there is, else the CPU. Raises InputError for one that is not there."""
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    if name.partition(":")[0] not in ("cpu", "cuda", "mps"):
+        raise InputError(f"runtime.device: {name!r} is not one of auto, cpu, cuda, cuda:N, mps")
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"runtime.device: {name!r} cannot be used: {str(error).splitlines()[0]}") from None
+    return device
+
+
+@dataclass(frozen=True)
+class Precision:
+    """The dtype of matrix products (None: fp32 throughout), and why. Trained parameters are fp32 in any case."""
+
+    dtype: torch.dtype | None
+    reason: str
+
+    @property
+    def name(self) -> str:
+        return {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.dtype]
+
+    def autocast(self, device: torch.device) -> torch.autocast:
+        return torch.autocast(device.type, dtype=self.dtype, enabled=self.dtype is not None)
+
+
+def choose_precision(amp: str, device: torch.device) -> Precision:
+    """The spec's `amp` on this device.
+
+    "auto" takes 16 bit only where the hardware multiplies it natively. A CPU without such instructions emulates bf16
+    and is slower than in fp32.
+    """
+    asked = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
+    if amp != "auto":
+        return Precision(asked[amp], f'amp is "{amp}"')
+    if device.type == "cuda":
+        if torch.cuda.is_bf16_supported(including_emulation=False):
+            return Precision(torch.bfloat16, "auto: this GPU has native bf16")
+        return Precision(torch.float16, "auto: this GPU has no native bf16")
+    if device.type == "cpu":
+        if not hasattr(torch.cpu, "get_capabilities"):
+            return Precision(None, f'auto: torch {torch.__version__} cannot tell what this CPU has; try amp "bf16"')
+        capabilities = torch.cpu.get_capabilities()
+        native = sorted(key for key, there in capabilities.items() if "bf16" in key and there is True)
+        if native:
+            return Precision(torch.bfloat16, f"auto: this CPU has {native[0]}")
+        return Precision(None, "auto: this CPU has no native bf16")
+    return Precision(None, f"auto: off on {device.type}")
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory does not suffice. On a CPU PyTorch raises a plain RuntimeError."""
+    on_cpu = isinstance(error, RuntimeError) and "can't allocate memory" in str(error)
+    return on_cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)
+
+
+def keep_freed_memory() -> None:
+    """Ask glibc to keep freed memory instead of giving it back to the system after each step.
+
+    By default every large tensor is mapped and unmapped anew, and the kernel must zero its pages each time
+    (experiments/LOG.md, "Memory"). Without glibc there is no effect.
+    """
+    set_malloc(mmap_max=0, trim_threshold=2**31 - 1)
+
+
+def set_malloc(mmap_max: int, trim_threshold: int) -> None:
+    """glibc's mallopt: at most `mmap_max` blocks mapped one by one, and freed memory kept up to `trim_threshold`."""
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+        return
+    libc = ctypes.CDLL(None)
+    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from malloc.h
+    libc.mallopt(M_MMAP_MAX, mmap_max)
+    libc.mallopt(M_TRIM_THRESHOLD, trim_threshold)
+
+
+def peak_memory_mb(device: torch.device) -> int:
+    """Largest memory use so far, in MiB: of the GPU where there is one, else of the process."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) >> 20
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak >> 20 if sys.platform == "darwin" else peak >> 10  # macOS counts bytes, Linux KiB
+
+
+def to_device(batch: dict, device: torch.device) -> dict:
+    """The tensors of a batch on the device; what else is in it as it is."""
+    return {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
+
+
+def describe(device: torch.device) -> dict:
+    """What the `run` record says of the machine and the software."""
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
+    packages = ("torch", "numpy", "safetensors", "tokenizers")
+    return {
+        "device": str(device),
+        "device_name": name,
+        "threads": torch.get_num_threads(),
+        "platform": platform.platform(),
+        "python": platform.python_version(),
+        "versions": {package: version(package) for package in packages},
+    }
+
+
+def git_state(folder: Path) -> dict:
+    """{"git": commit, "git_dirty": bool}, both null outside a repository or without git."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-C", str(folder), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout.strip()
+
+    try:
+        return {"git": git("rev-parse", "HEAD"), "git_dirty": bool(git("status", "--porcelain"))}
+    except (OSError, subprocess.SubprocessError):
+        return {"git": None, "git_dirty": None}

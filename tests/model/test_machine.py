@@ -1,0 +1,56 @@
+"""model/machine.py: what "auto" comes to, and why it says so."""
+
+import pytest
+import torch
+
+from data.files import InputError
+from model.machine import choose_device, choose_precision, keep_freed_memory, peak_memory_mb, set_malloc
+
+CPU = torch.device("cpu")
+
+
+@pytest.mark.parametrize(
+    "capabilities,name,reason",
+    [
+        ({"avx2": True, "amx_bf16": True}, "bf16", "auto: this CPU has amx_bf16"),
+        ({"avx2": True, "avx512_bf16": False}, "fp32", "auto: this CPU has no native bf16"),
+        ({}, "fp32", "auto: this CPU has no native bf16"),
+    ],
+)
+def test_auto_takes_bf16_only_where_the_hardware_has_it(monkeypatch, capabilities, name, reason):
+    """Trap 21. Fails where bf16 is taken wherever it runs."""
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
+    precision = choose_precision("auto", CPU)
+    assert (precision.name, precision.reason) == (name, reason)
+
+
+def test_a_torch_that_cannot_tell_is_not_reported_as_a_cpu_that_cannot(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    precision = choose_precision("auto", CPU)
+    assert precision.name == "fp32" and "cannot tell what this CPU has" in precision.reason
+
+
+@pytest.mark.parametrize("amp,name", [("off", "fp32"), ("bf16", "bf16"), ("fp16", "fp16")])
+def test_what_was_asked_for_is_taken(amp, name):
+    precision = choose_precision(amp, CPU)
+    assert precision.name == name and amp in precision.reason
+    with precision.autocast(CPU):
+        product = torch.ones(2, 2) @ torch.ones(2, 2)
+    assert product.dtype == (precision.dtype or torch.float32)
+
+
+@pytest.mark.parametrize("name", ["cuda:99", "abacus", ""])
+def test_a_device_that_is_not_there_is_an_input_error(name):
+    with pytest.raises(InputError, match=r"runtime.device"):
+        choose_device(name)
+
+
+def test_peak_memory_is_plausible():
+    assert 50 < peak_memory_mb(CPU) < 1_000_000
+
+
+def test_the_allocator_can_be_told_and_told_back():
+    keep_freed_memory()
+    assert torch.ones(20_000_000).sum() == 20_000_000
+    set_malloc(mmap_max=65536, trim_threshold=128 * 1024)
+    assert torch.ones(20_000_000).sum() == 20_000_000

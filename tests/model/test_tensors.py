@@ -1,0 +1,121 @@
+import pytest
+import torch
+
+from data.files import InputError, recover, write_whole
+from experiments.training.checkpoint import restore_training, training_tensors
+from model.tensors import fill_parameters, read_tensors, write_tensors
+
+
+def content(folder) -> str:
+    return (folder / "a").read_text()
+
+
+def test_a_folder_is_replaced_as_a_whole(tmp_path):
+    target = tmp_path / "last"
+    write_whole(target, lambda folder: (folder / "a").write_text("one"))
+    write_whole(target, lambda folder: (folder / "a").write_text("two"))
+    assert content(target) == "two"
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+
+
+def test_a_writer_that_fails_leaves_the_previous_folder(tmp_path):
+    target = tmp_path / "last"
+    write_whole(target, lambda folder: (folder / "a").write_text("one"))
+
+    def fail(folder):
+        (folder / "a").write_text("tw")
+        raise OSError("No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_whole(target, fail)
+    assert content(target) == "one"
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+
+
+def test_a_death_between_the_two_renames_leaves_the_previous_folder(tmp_path):
+    target = tmp_path / "last"
+    write_whole(target, lambda folder: (folder / "a").write_text("one"))
+    target.rename(tmp_path / ".last.old")
+    recover(target)
+    assert content(target) == "one"
+    target.rename(tmp_path / ".last.old")
+    write_whole(target, lambda folder: (folder / "a").write_text("two"))
+    assert content(target) == "two"
+    assert [path.name for path in tmp_path.iterdir()] == ["last"]
+
+
+def test_a_complete_folder_is_not_replaced_by_an_older_one(tmp_path):
+    target = tmp_path / "last"
+    write_whole(target, lambda folder: (folder / "a").write_text("two"))
+    (tmp_path / ".last.old").mkdir()
+    recover(target)
+    assert content(target) == "two"
+
+
+def test_a_target_that_is_a_link_stays_one(tmp_path):
+    """To another disk, say: the neighbours are made there."""
+    (tmp_path / "disk" / "real").mkdir(parents=True)
+    target = tmp_path / "last"
+    target.symlink_to(tmp_path / "disk" / "real")
+    for text in ("one", "two"):
+        write_whole(target, lambda folder, text=text: (folder / "a").write_text(text))
+        assert content(target) == text and target.is_symlink()
+    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["real"]
+
+
+OPTIMIZERS = {
+    "adamw": lambda p: torch.optim.AdamW(p, lr=0.1, fused=True),
+    "adam": lambda p: torch.optim.Adam(p, lr=0.1, fused=True),
+    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, fused=True),
+    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.1),
+}
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_an_optimizer_continues_bit_for_bit(name, tmp_path):
+    def make():
+        torch.manual_seed(0)
+        parameters = {"a": torch.nn.Parameter(torch.randn(4, 3)), "b": torch.nn.Parameter(torch.randn(4))}
+        return parameters, OPTIMIZERS[name](parameters.values())
+
+    def steps(parameters, optimizer, count):
+        for _ in range(count):
+            for parameter in parameters.values():
+                parameter.grad = torch.randn_like(parameter)  # the generator's state matters too
+            optimizer.step()
+
+    whole, optimizer = make()
+    steps(whole, optimizer, 6)
+
+    first, optimizer = make()
+    steps(first, optimizer, 3)
+    tensors = training_tensors(optimizer, {p: n for n, p in first.items()})
+    weights = {n: p.detach().clone() for n, p in first.items()}
+
+    second, optimizer = make()
+    torch.manual_seed(99)
+    with torch.no_grad():
+        for n, p in second.items():
+            p.copy_(weights[n])
+    write_tensors(tmp_path / "t", tensors)
+    restore_training(tmp_path / "t", optimizer, {p: n for n, p in second.items()})
+    steps(second, optimizer, 3)
+    assert all(torch.equal(whole[n], second[n]) for n in whole)
+
+
+def test_filling_parameters_is_strict(tmp_path):
+    parameters = {"a": torch.zeros(2)}
+    for saved, message in (
+        ({}, "1 missing tensor.* a"),
+        ({"a": torch.ones(2), "b": torch.ones(1)}, "1 unexpected tensor.* b"),
+        ({"a": torch.ones(3)}, r"a is \(3,\), the model has \(2,\)"),
+    ):
+        with pytest.raises(InputError, match=message):
+            fill_parameters(parameters, saved, tmp_path)
+    assert parameters["a"].sum() == 0
+
+
+def test_a_pickled_file_is_refused_by_name(tmp_path):
+    torch.save({"a": torch.ones(1)}, tmp_path / "head.safetensors")
+    with pytest.raises(InputError, match=r"head.safetensors: cannot be read as safetensors"):
+        read_tensors(tmp_path / "head.safetensors")
