@@ -1,4 +1,4 @@
-"""SQuAD files to training windows: JSON -> questions (text) -> windows (flat numpy arrays) -> batches of tensors.
+"""Questions about passages to windows of tokens: what the encoder sees of a passage that may be too long for it.
 
 A window is what the encoder sees:   [CLS] question [SEP] a stretch of the context [SEP]
 A context that does not fit slides under it, `doc_stride` tokens at a time, as in the original run_squad.py.
@@ -17,45 +17,36 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import torch
 from tokenizers import Tokenizer
 
 from data.readers import Question
-from data.tokens import encode, pad_rows
-
-# ---- files to questions ----------------------------------------------------------------------------------------------
+from data.tokens import Tokens, encode
 
 
-# ---- questions to windows --------------------------------------------------------------------------------------------
+@dataclass(frozen=True, kw_only=True)
+class Windows(Tokens):
+    """N windows over the contexts of M questions. The second text of a window is its stretch of the context."""
 
-
-@dataclass(frozen=True)
-class Windows:
-    """N windows over M questions, stored flat: 100,000 questions are a few arrays, not a few million objects."""
-
-    tokens: np.ndarray  # int32 [sum of lengths], the windows' tokens in a row
-    begin: np.ndarray  # int64 [N + 1], window n is tokens[begin[n] : begin[n + 1]]
     question: np.ndarray  # int32 [N], the question it belongs to; ascending
-    context_at: np.ndarray  # int32 [N], position in the window of its first context token
-    context_from: np.ndarray  # int32 [N], which token of the whole context that is
-    span: np.ndarray  # int32 [N, 2], labelled first and last position in the window; (0, 0) is [CLS]
+    context_from: np.ndarray  # int32 [N], which token of the whole context its first context token is
     char_spans: np.ndarray  # int32 [sum of context lengths, 2], each context token's characters in the original text
     context_begin: np.ndarray  # int64 [M], where in char_spans the question's context begins
     context_end: np.ndarray  # int64 [M], and where it ends
-    counts: dict[str, int]  # what happened on the way, for the log
-    pad: int  # id of [PAD]
+    counts: dict[str, int]  # what happened on the way, for the run record
 
-    def __len__(self) -> int:
-        return len(self.question)
+    @property
+    def context_at(self) -> np.ndarray:
+        """Position in the window of its first context token, int64 [N]"""
+        return self.second
+
+    @property
+    def span(self) -> np.ndarray:
+        """Labelled first and last position in the window, int64 [N, 2]; (0, 0) is [CLS]"""
+        return self.labels["span"]
 
     def context_chars(self, question: int) -> np.ndarray:
         """Characters of each token of a question's context, int32 [tokens, 2]"""
         return self.char_spans[self.context_begin[question] : self.context_end[question]]
-
-    @property
-    def lengths(self) -> np.ndarray:
-        """Tokens in each window, int64 [N]"""
-        return np.diff(self.begin)
 
 
 def token_span(char_spans: np.ndarray, start: int, end: int) -> tuple[int, int] | None:
@@ -78,6 +69,20 @@ def _context_windows(length: int, room: int, doc_stride: int) -> list[tuple[int,
         if end == length:
             return windows
         start += doc_stride
+
+
+def _answer_tokens(question: Question, chars: np.ndarray, counts: dict[str, int]) -> tuple[int, int] | None:
+    """First and last context token of the first gold answer, None without one. chars [T, 2]: each token's characters.
+    Counts what is lost, and what does not survive the way from characters to tokens and back."""
+    if not question.answers:
+        return None
+    text, start = question.answers[0]
+    span = token_span(chars, start, start + len(text))
+    if span is None:
+        counts["answers_lost"] += 1
+    else:
+        counts["answers_widened"] += question.context[chars[span[0], 0] : chars[span[1], 1]] != text.strip()
+    return span
 
 
 def make_windows(
@@ -106,15 +111,7 @@ def make_windows(
         query = query_ids[number][:max_query_length]
         counts["questions_cut"] += len(query_ids[number]) > max_query_length
         c = context_number[question.context]
-        answer = None
-        if question.answers:
-            text, start = question.answers[0]
-            answer = token_span(context_chars[c], start, start + len(text))
-            if answer is None:
-                counts["answers_lost"] += 1
-            else:  # does token -> character give back what character -> token was given?
-                first_char, last_char = context_chars[c][answer[0], 0], context_chars[c][answer[1], 1]
-                counts["answers_widened"] += question.context[first_char:last_char] != text.strip()
+        answer = _answer_tokens(question, context_chars[c], counts)
         at = len(query) + 2
         for begin, end in _context_windows(len(context_ids[c]), max_length - len(query) - 3, doc_stride):
             pieces += [[cls, *query, sep], context_ids[c][begin:end], [sep]]
@@ -126,36 +123,13 @@ def make_windows(
     return Windows(
         tokens=np.concatenate(pieces).astype(np.int32),
         begin=np.concatenate([[0], np.cumsum(table[:, 5])]),
+        second=table[:, 1],
+        pad=pad,
+        labels={"span": table[:, 3:5]},
         question=table[:, 0].astype(np.int32),
-        context_at=table[:, 1].astype(np.int32),
         context_from=table[:, 2].astype(np.int32),
-        span=table[:, 3:5].astype(np.int32),
         char_spans=np.concatenate(context_chars),
         context_begin=context_offset[[context_number[q.context] for q in questions]],
         context_end=context_offset[[context_number[q.context] + 1 for q in questions]],
         counts={key: int(value) for key, value in counts.items()},
-        pad=pad,
     )
-
-
-# ---- windows to a batch ----------------------------------------------------------------------------------------------
-
-
-def collate(windows: Windows, rows: np.ndarray) -> dict[str, torch.Tensor | None]:
-    """The windows `rows` [B] as one padded batch.
-
-    tokens, types int64 [B, T]; mask bool [B, T], None where nothing is padded; candidates bool [B, T] (where an answer
-    may start or end: [CLS] and the context); span int64 [B, 2].
-    """
-    tokens = pad_rows([windows.tokens[windows.begin[n] : windows.begin[n + 1]] for n in rows], windows.pad)
-    position = np.arange(tokens.shape[1])[None, :]  # [1, T]
-    lengths, context_at = windows.lengths[rows][:, None], windows.context_at[rows][:, None]  # [B, 1]
-    mask = position < lengths
-    in_context = (position >= context_at) & (position < lengths - 1)
-    return {
-        "tokens": torch.from_numpy(tokens.astype(np.int64)),
-        "types": torch.from_numpy(((position >= context_at) & mask).astype(np.int64)),
-        "mask": None if mask.all() else torch.from_numpy(mask),
-        "candidates": torch.from_numpy(in_context | (position == 0)),
-        "span": torch.from_numpy(windows.span[rows].astype(np.int64)),
-    }

@@ -1,7 +1,10 @@
-"""Texts to tokens, tokens to padded batches."""
+"""Text to tokens, tokens to padded batches. Windows over passages (data/squad.py) and labelled texts share one store.
+
+Axes:  N examples   B examples of a batch   T tokens
+"""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -12,64 +15,47 @@ from data.batching import padded_width
 from data.files import InputError, reason
 from data.readers import Row
 
+# ---- the store -------------------------------------------------------------------------------------------------------
+
 
 @dataclass(frozen=True)
-class Texts:
-    """N tokenized texts, or pairs, stored flat."""
+class Tokens:
+    """N tokenized examples, stored flat: 100,000 of them are a few arrays, not a few million objects."""
 
     tokens: np.ndarray  # int32 [sum of lengths], with [CLS] and [SEP]
-    begin: np.ndarray  # int64 [N + 1], text n is tokens[begin[n] : begin[n + 1]]
-    second: np.ndarray  # int64 [N], the position where the second text of a pair begins; the length where there is none
-    cut: int  # how many were longer than max_length
+    begin: np.ndarray  # int64 [N + 1], example n is tokens[begin[n] : begin[n + 1]]
+    second: np.ndarray  # int64 [N], the position where the second text begins; the length where there is none
     pad: int  # id of [PAD]
+    labels: dict[str, np.ndarray] = field(default_factory=dict)  # what else a batch has of each example [N, ...]
 
     def __len__(self) -> int:
         return len(self.second)
 
     @property
     def lengths(self) -> np.ndarray:
+        """Tokens in each example, int64 [N]"""
         return np.diff(self.begin)
 
 
-def cut_pair(first: int, second: int, room: int) -> tuple[int, int]:
-    """How many tokens of each text of a pair are kept: the longer one loses its end first, as in the original BERT.
-    10 and 4 in a room of 12: 8 and 4; 10 and 9 in one of 13: 7 and 6."""
-    kept = min(first, max(room - second, room - room // 2))
-    return kept, min(second, room - kept)
-
-
-def tokenize(rows: Sequence[Row], tokenizer: Tokenizer, max_length: int) -> Texts:
-    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP], cut to max_length."""
-    cls, sep, pad = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[PAD]"))
-    firsts = [e.ids for e in encode([row.text for row in rows], tokenizer)]
-    seconds = [e.ids for e in encode([row.pair or "" for row in rows], tokenizer)]
-    pieces, second, cut = [], [], 0
-    for row, a, b in zip(rows, firsts, seconds, strict=True):
-        paired = row.pair is not None
-        kept_a, kept_b = cut_pair(len(a), len(b), max_length - (3 if paired else 2))
-        cut += kept_a + kept_b < len(a) + len(b)
-        pieces.append([cls, *a[:kept_a], sep, *([*b[:kept_b], sep] if paired else [])])
-        second.append(kept_a + 2)
-    return Texts(
-        tokens=np.concatenate(pieces).astype(np.int32),
-        begin=np.cumsum([0, *map(len, pieces)]),
-        second=np.array(second),
-        cut=cut,
-        pad=pad,
-    )
-
-
-def collate(texts: Texts, rows: np.ndarray) -> dict[str, torch.Tensor | None]:
-    """The texts `rows` [B] as one padded batch: tokens, types int64 [B, T]; mask bool [B, T], None without padding."""
-    tokens = pad_rows([texts.tokens[texts.begin[n] : texts.begin[n + 1]] for n in rows], texts.pad)
+def collate(store: Tokens, rows: np.ndarray) -> dict[str, torch.Tensor | None]:
+    """The examples `rows` [B] as one padded batch: tokens, types int64 [B, T]; mask bool [B, T], None where nothing is
+    padded; and the labels of the store, [B, ...] each."""
+    pieces = [store.tokens[store.begin[n] : store.begin[n + 1]] for n in rows]
+    tokens = np.full((len(rows), padded_width(max(map(len, pieces)))), store.pad, dtype=np.int64)
+    for target, piece in zip(tokens, pieces, strict=True):
+        target[: len(piece)] = piece
     position = np.arange(tokens.shape[1])[None, :]  # [1, T]
-    mask = position < texts.lengths[rows][:, None]
-    types = (position >= texts.second[rows][:, None]) & mask
+    mask = position < store.lengths[rows][:, None]  # [B, T]
+    types = (position >= store.second[rows][:, None]) & mask
     return {
-        "tokens": torch.from_numpy(tokens.astype(np.int64)),
+        "tokens": torch.from_numpy(tokens),
         "types": torch.from_numpy(types.astype(np.int64)),
         "mask": None if mask.all() else torch.from_numpy(mask),
+        **{name: torch.from_numpy(values[rows]) for name, values in store.labels.items()},
     }
+
+
+# ---- text to tokens --------------------------------------------------------------------------------------------------
 
 
 def encode(texts: Sequence[str], tokenizer: Tokenizer) -> list[Encoding]:
@@ -83,18 +69,38 @@ def encode(texts: Sequence[str], tokenizer: Tokenizer) -> list[Encoding]:
     return encoded
 
 
-def pad_rows(rows: list[np.ndarray], pad: int) -> np.ndarray:
-    """Rows of different lengths -> [B, T] with T the padded width of the longest."""
-    padded = np.full((len(rows), padded_width(max(len(row) for row in rows))), pad, dtype=rows[0].dtype)
-    for target, row in zip(padded, rows, strict=True):
-        target[: len(row)] = row
-    return padded
+def cut_pair(first: int, second: int, room: int) -> tuple[int, int]:
+    """How many tokens of each text of a pair are kept: the longer one loses its end first, as in the original BERT.
+    10 and 4 in a room of 12: 8 and 4; 10 and 9 in one of 13: 7 and 6."""
+    kept = min(first, max(room - second, room - room // 2))
+    return kept, min(second, room - kept)
+
+
+def tokenize(
+    rows: Sequence[Row], tokenizer: Tokenizer, max_length: int, labels: dict[str, np.ndarray] | None = None
+) -> tuple[Tokens, int]:
+    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP], cut to max_length; and how many had to be cut."""
+    cls, sep, pad = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[PAD]"))
+    firsts = [e.ids for e in encode([row.text for row in rows], tokenizer)]
+    seconds = [e.ids for e in encode([row.pair or "" for row in rows], tokenizer)]
+    pieces, second, cut = [], [], 0
+    for row, a, b in zip(rows, firsts, seconds, strict=True):
+        paired = row.pair is not None
+        kept_a, kept_b = cut_pair(len(a), len(b), max_length - (3 if paired else 2))
+        cut += kept_a + kept_b < len(a) + len(b)
+        pieces.append([cls, *a[:kept_a], sep, *([*b[:kept_b], sep] if paired else [])])
+        second.append(kept_a + 2)
+    tokens, begin = np.concatenate(pieces).astype(np.int32), np.cumsum([0, *map(len, pieces)])
+    return Tokens(tokens, begin, np.array(second), pad, labels or {}), cut
+
+
+# ---- augmentation ----------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Masking:
-    """An augmentation of the input: some tokens are shown as [MASK], other ones each time. Nothing is predicted at
-    those places (unlike in BERT's pretraining)."""
+    """An augmentation of the input: some tokens are shown as [MASK], different ones each time. Nothing is predicted at
+    those places, unlike in BERT's pretraining."""
 
     share: float
     mask: int  # id of [MASK]
@@ -108,7 +114,7 @@ class Masking:
 
 
 def make_masking(tokenizer: Tokenizer, share: float) -> Masking | None:
-    """None for a share of 0. Raises InputError for a tokenizer without [MASK]."""
+    """Masking of a share of the tokens; None for a share of 0. Raises InputError for a tokenizer without [MASK]."""
     if share == 0:
         return None
     mask, *special = (tokenizer.token_to_id(token) for token in ("[MASK]", "[CLS]", "[SEP]", "[PAD]"))

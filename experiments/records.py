@@ -1,9 +1,16 @@
-"""A run's diary: metrics.jsonl, append-only, one self-describing JSON record a line.
+"""The contract of metrics.jsonl: what training writes and reports read. One self-describing JSON record a line.
 
-Every record has `kind` (run, phase, train, eval, event, end), `step` (optimizer steps taken), `epoch` (fractional),
-`seconds` since the run began (monotonic across resumes) and `time` (UTC). No NaN or Infinity: a number that is not
-finite becomes null. Versions of the records, as the `run` record has it: 1 (none given) counted questions only, 2 has
-`data.splits`.
+Every record has `kind`, `step` (optimizer steps taken), `epoch` (fractional), `seconds` since the run began (monotonic
+across resumes) and `time` (UTC). A number that is not finite is null. The kinds, in the order in which they come:
+
+    run      which experiment, with what, on what: the resolved spec, data, weights, machine, versions
+    phase    what trains from here on, and at which rates
+    train    means over the examples since the record before: loss, gradient norm, learning rates, speed
+    eval     an evaluation: its split (dev, or a sample of train), metrics, their intervals, whether it is the best
+    event    resumed, interrupted, early_stop, a step that was skipped because something was not finite
+    end      how the run ended, and its best evaluation
+
+FIELDS says what readers count on.
 """
 
 import dataclasses
@@ -15,10 +22,13 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
+
 from data.files import InputError, read_bytes
 
 FILE = "metrics.jsonl"
-VERSION = 2
+VERSION = 3  # of the records; the `run` record has it
+SCORES = "dev_scores.safetensors"  # in best/: the score of each development example, by metric
 
 
 def json_safe(value, digits: int = 17):
@@ -38,18 +48,7 @@ def json_safe(value, digits: int = 17):
 # ---- writing ---------------------------------------------------------------------------------------------------------
 
 
-def beyond(path: Path, size: int, sha256: str) -> tuple[int, bool]:
-    """How many whole records metrics.jsonl has after its first `size` bytes, and whether its last line is torn.
-    Raises InputError where those bytes are not there or not what was written."""
-    data = read_bytes(path)
-    if not 0 < size <= len(data):
-        raise InputError(f"{path}: is shorter than the {size} bytes that the checkpoint goes with; restore it")
-    if hashlib.sha256(data[:size]).hexdigest() != sha256:
-        raise InputError(f"{path}: has been edited before its byte {size}, up to which the run wrote it; restore it")
-    return data.count(b"\n", size), not data.endswith(b"\n")
-
-
-class RunLog:
+class Writer:
     """Appends records to a run folder's metrics.jsonl. One line is one write, so a reader sees whole lines only."""
 
     def __init__(self, folder: Path, offset: int = 0, seconds: float = 0.0):
@@ -73,10 +72,11 @@ class RunLog:
 
     @property
     def sha256(self) -> str:
-        """Of what has been written so far."""
+        """The sha256 of what has been written so far."""
         return self._digest.hexdigest()
 
     def write(self, kind: str, step: int, epoch: float, **fields) -> dict:
+        """Append one record and return it. Raises OSError, naming the file, where it cannot be written whole."""
         record = {
             "kind": kind,
             "step": step,
@@ -99,7 +99,18 @@ class RunLog:
         self._file.close()
 
 
-# ---- reading ---------------------------------------------------------------------------------------------------------
+def beyond(path: Path, size: int, sha256: str) -> tuple[int, bool]:
+    """How many whole records a metrics file has after its first `size` bytes, and whether its last line is torn.
+    Raises InputError where those bytes are missing or are not what was written."""
+    data = read_bytes(path)
+    if not 0 < size <= len(data):
+        raise InputError(f"{path}: is shorter than the {size} bytes that the checkpoint goes with; restore it")
+    if hashlib.sha256(data[:size]).hexdigest() != sha256:
+        raise InputError(f"{path}: has been edited before its byte {size}, up to which the run wrote it; restore it")
+    return data.count(b"\n", size), not data.endswith(b"\n")
+
+
+# ---- what a usable record has ----------------------------------------------------------------------------------------
 
 
 def _is_text(value) -> bool:
@@ -114,42 +125,34 @@ def _is_whole(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
 
 
+def _or_null(holds):
+    return lambda value: value is None or holds(value)
+
+
+def _each(holds):
+    """Of an object: whether something holds for each of its values."""
+    return lambda value: isinstance(value, dict) and all(map(holds, value.values()))
+
+
 def _is_clock(value) -> bool:
-    return isinstance(value, dict) and all(
-        _is_number(value.get(key)) for key in ("train", "data", "eval", "checkpoint")
-    )
+    return all(_is_number(_field(value, key)) for key in ("train", "data", "eval", "checkpoint"))
 
 
-def _is_metrics(value) -> bool:
-    columns = {
-        "step",
-        "epoch",
-        "phase",
-        "seconds",
-        "train_loss",
-        "train_seconds",
-        "best",
-    }  # beside which tables show them
-    return (
-        isinstance(value, dict)
-        and all(number is None or _is_number(number) for number in value.values())
-        and not columns & value.keys()
-    )
+def _is_split(value) -> bool:
+    return _is_whole(_field(value, "examples")) and _is_text(_field(value, "kind"))
 
 
-# What readers count on, beside `kind`: {dotted field: what it must be}. All else may be missing or null.
+# {kind: {dotted field: what it must be}}. All else may be missing or null.
 COMMON = {"step": _is_whole, "epoch": _is_number, "seconds": _is_number}
 FIELDS = {
     "run": {
         "spec.name": _is_text,
         "spec.seed": _is_whole,
-        "spec.model.task": _is_text,
+        "spec.tasks": lambda value: _each(lambda task: _is_text(_field(task, "task")))(value) and len(value) > 0,
         "spec.eval.metric": _is_text,
         "pretrained.name": _is_text,
-        "data.splits": lambda splits: (
-            isinstance(splits, dict)
-            and all(_is_whole(_field(c, "examples")) and _is_text(_field(c, "kind")) for c in splits.values())
-        ),
+        "data.splits": _each(_each(_is_split)),  # {task: {split: counts}}
+        "data.fingerprints": _or_null(_each(_each(_is_text))),  # {task: {split: sha256 of what it was made from}}
         "device": _is_text,
         "precision": _is_text,
         "parameters": lambda value: _is_whole(value) and value > 0,
@@ -161,20 +164,16 @@ FIELDS = {
         "trains": lambda rows: isinstance(rows, list) and all(_is_whole(_field(row, "parameters")) for row in rows),
     },
     "train": {
-        "loss": lambda value: value is None or _is_number(value),
+        "loss": _or_null(_is_number),
         "examples": _is_whole,
         "tokens": _is_whole,
         "tokens_per_second": lambda value: _is_number(value) and value > 0,
         "padding": lambda value: _is_number(value) and 0 <= value < 1,
         "peak_memory_mb": _is_number,
     },
-    "eval": {
-        "phase": _is_text,
-        "metrics": _is_metrics,
-        "clock": _is_clock,
-    },
+    "eval": {"phase": _is_text, "metrics": _each(_or_null(_is_number)), "clock": _is_clock},
     "event": {"event": _is_text},
-    "end": {"reason": _is_text, "clock": _is_clock, "best_bytes": lambda value: value is None or _is_whole(value)},
+    "end": {"reason": _is_text, "clock": _is_clock, "best_bytes": _or_null(_is_whole)},
 }
 
 
@@ -195,58 +194,73 @@ def fault(record) -> str | None:
     return None
 
 
-def upgrade(record: object) -> None:
-    """Give a `run` record of version 1 the `data.splits` of version 2, in place."""
-    data = _field(record, "data")
-    if _field(record, "kind") == "run" and isinstance(data, dict) and "splits" not in data:
-        counts = {split: _field(data, f"{split}.questions") for split in ("train", "dev")}
-        if all(_is_whole(count) for count in counts.values()):
-            data["splits"] = {split: {"examples": n, "kind": "questions"} for split, n in counts.items()}
+# ---- reading ---------------------------------------------------------------------------------------------------------
 
 
-def no_number(literal: str):
+@dataclasses.dataclass
+class Records:
+    """What a run has written."""
+
+    folder: Path
+    records: list[dict]  # in their order
+    remarks: list[str]  # a line for each line of the file that could not be used
+    written: str  # when the file was last written, UTC
+
+    def of_kind(self, kind: str) -> list[dict]:
+        return [record for record in self.records if record["kind"] == kind]
+
+    def column(self, path: str) -> np.ndarray:
+        """A number of each train record, by its dotted path ("lr.head"): float64 [N], NaN where it is missing."""
+        values = [_field(record, path) for record in self.of_kind("train")]
+        return np.array([value if _is_number(value) else np.nan for value in values], dtype=np.float64)
+
+    @property
+    def step(self) -> int:
+        """The last step that any record speaks of."""
+        return max((record["step"] for record in self.records), default=0)
+
+    @property
+    def seconds(self) -> float:
+        return max((record["seconds"] for record in self.records), default=0.0)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run has come to its end."""
+        return bool(self.records) and self.records[-1]["kind"] == "end" and self.records[-1]["reason"] != "diverged"
+
+
+def _no_number(literal: str):
     """For json.loads, which takes NaN and Infinity unless told otherwise."""
     raise ValueError(f"{literal} is not a number")
 
 
-def parse_line(line: bytes) -> tuple[dict | None, str | None]:
+def _parse(line: bytes) -> tuple[dict | None, str | None]:
     """(record, None), or (None, why there is none); (None, None) for an empty line."""
     if not line.strip():
         return None, None
     try:
-        record = json.loads(line, parse_constant=no_number)
+        record = json.loads(line, parse_constant=_no_number)
     except (ValueError, RecursionError):
         record = None
-    upgrade(record)
     wrong = fault(record)
     return (record, None) if wrong is None else (None, wrong)
 
 
-def read_records(folder: Path) -> tuple[list[dict], list[str]]:
-    """The records of a run folder, and a remark for each line that is not one. A torn last line (the run was killed
-    while writing) is such a remark, not an error. Raises InputError where there is no readable metrics.jsonl."""
+def read_records(folder: Path) -> Records:
+    """The records of a run folder. A line that cannot be used is a remark; so is a torn last one (the run was killed
+    while writing it). Raises InputError where there is no readable metrics.jsonl."""
     path = folder / FILE
     if not path.is_file():
         raise InputError(f"{path}: no such file; is {folder} a run folder?")
-    records, remarks = [], []
-    lines = read_bytes(path).split(b"\n")
+    found, remarks = [], []
+    *lines, torn = read_bytes(path).split(b"\n")  # a whole line ends in a newline
     for number, line in enumerate(lines, 1):
-        record, wrong = parse_line(line)
-        if number == len(lines) and line:  # a whole line ends in a newline, so what follows the last one is torn
-            record, wrong = None, "is torn (the run was stopped while writing it)"
+        record, wrong = _parse(line)
         if record is not None:
-            records.append(record)
+            found.append(record)
         if wrong is not None:
             remarks.append(f"{path}: line {number} {wrong}; ignored")
-    return records, remarks
-
-
-def finished(folder: Path) -> bool:
-    """Whether the run in a folder has come to its end."""
-    if not (folder / FILE).is_file():
-        return False
-    records, _ = read_records(folder)
-    return bool(records) and records[-1]["kind"] == "end" and records[-1]["reason"] != "diverged"
-
-
-SCORES = "dev_scores.safetensors"  # in best/: the score of each development example, by metric
+    if torn:
+        remarks.append(f"{path}: line {len(lines) + 1} is torn (the run was stopped while writing it); ignored")
+    written = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
+    return Records(folder, found, remarks, written)

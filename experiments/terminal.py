@@ -10,7 +10,6 @@ from typing import TextIO
 from tqdm import tqdm
 
 from data.files import InputError, one_line, reason
-from experiments.config.spec import NOT_PERCENT
 
 
 def tolerate_any_text() -> None:
@@ -61,23 +60,6 @@ def clock_line(clock: dict[str, float]) -> str:
         f"training {duration(clock['train'])} (data {duration(clock['data'])}), "
         f"evaluation {duration(clock['eval'])}, checkpoints {duration(clock['checkpoint'])}"
     )
-
-
-def number(value: float | None, name: str, sign: str = "") -> str:
-    """Percentages with one decimal, all else with three, "-" where there is no value. sign: "+" shows it always."""
-    if value is None:
-        return "-"
-    three = name.rpartition(".")[2] in NOT_PERCENT
-    return f"{value:{sign}.3f}" if three else f"{value:{sign}.1f}"
-
-
-def mean_sd(values: dict | None, name: str) -> str:
-    """ "92.3 ± 0.4", "92.3" for one run"""
-    if values is None:
-        return "-"
-    if values["sd"] is None:
-        return number(values["mean"], name)
-    return f"{number(values['mean'], name)} ± {number(values['sd'], name)}"
 
 
 def say(text: str = "", stream: TextIO | None = None) -> None:

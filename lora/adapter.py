@@ -15,8 +15,6 @@ from lora.inject import lora_layers
 from model.tensors import fill_parameters, read_tensors, write_tensors
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
-# Adapter parameter -> PEFT's key below the module. A parameter without one cannot be saved (KeyError).
-PEFT_KEYS = {"lora_A": "lora_A.weight", "lora_B": "lora_B.weight"}
 
 
 def adapter_tensors(model: nn.Module, names: Callable[[str], str]) -> dict[str, Tensor]:
@@ -24,7 +22,7 @@ def adapter_tensors(model: nn.Module, names: Callable[[str], str]) -> dict[str, 
     tensors = {}
     for name, layer in lora_layers(model):
         for own, parameter in layer.adapter_parameters().items():
-            tensors[f"base_model.model.{names(name)}.{PEFT_KEYS[own]}"] = parameter.detach()
+            tensors[f"base_model.model.{names(name)}.{layer.PEFT_KEYS[own]}"] = parameter.detach()
     return tensors
 
 
@@ -40,7 +38,7 @@ def adapter_config(model: nn.Module, names: Callable[[str], str], base: str) -> 
         "base_model_name_or_path": base,
         "r": first.rank,
         "lora_alpha": first.alpha,
-        "use_rslora": first.rslora,
+        **first.peft_settings(),
         "lora_dropout": getattr(first.lora_dropout, "p", 0.0),
         "target_modules": sorted(layers),
         "rank_pattern": {name: layer.rank for name, layer in layers.items() if layer.rank != first.rank},
@@ -67,8 +65,8 @@ def load_adapter(model: nn.Module, folder: Path, names: Callable[[str], str]) ->
     Raises InputError that names the first key that is missing, unexpected, or of another rank.
     """
     saved, config = read_tensors(folder / WEIGHTS), read_json(folder / CONFIG)
-    layers = [layer for _, layer in lora_layers(model)]
-    for key, ours in (("lora_alpha", layers[0].alpha), ("use_rslora", layers[0].rslora), ("alpha_pattern", {})):
+    first = next(layer for _, layer in lora_layers(model))
+    for key, ours in {"lora_alpha": first.alpha, "alpha_pattern": {}, **first.peft_settings()}.items():
         if config.get(key) != ours:
             raise InputError(f"{folder / CONFIG}: {key} is {shown(config.get(key))}, the model has {ours!r}")
     fill_parameters(adapter_tensors(model, names), saved, folder / WEIGHTS)

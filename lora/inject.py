@@ -51,7 +51,7 @@ def inject(
     alpha: float,
     dropout: Callable[[], nn.Module] = nn.Identity,
     ranks: Mapping[str, int] | None = None,
-    rslora: bool = False,
+    **variant,
 ) -> list[str]:
     """Freeze `model` and replace each linear layer that a target pattern matches by a LoRALinear around it, in place.
 
@@ -59,6 +59,7 @@ def inject(
         adapt and must be trained whole.
     ranks: {pattern: rank} for layers whose rank differs; the last pattern that matches wins.
     dropout: makes the module that each adapter's input passes through, one for each.
+    variant: further arguments of LoRALinear (rslora).
     Returns the names of the wrapped layers. Raises PatternError for a pattern that matches nothing (a typo would
     otherwise train less than was asked, silently), or a rank that does not fit, before the model is touched.
     """
@@ -82,7 +83,7 @@ def inject(
     model.requires_grad_(False)
     for name in chosen:
         parent, _, attribute = name.rpartition(".")
-        layer = LoRALinear.from_linear(linears[name], rank_of[name], alpha, dropout=dropout(), rslora=rslora)
+        layer = LoRALinear(linears[name], rank_of[name], alpha, dropout=dropout(), **variant)
         setattr(model.get_submodule(parent), attribute, layer)
     return chosen
 

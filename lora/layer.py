@@ -6,6 +6,7 @@ Axes:  C_in, C_out widths of the linear layer   R LoRA rank
 """
 
 import math
+from typing import ClassVar
 
 import torch
 import torch.nn.functional as F
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 class LoRALinear(nn.Linear):
     """An `nn.Linear` with a low-rank term beside it.
 
-    It *is* a linear layer and holds the wrapped layer's own `weight` and `bias`, the same Parameter objects, so nothing
+    It is a linear layer and holds the wrapped layer's own `weight` and `bias`, the same Parameter objects, so nothing
     is copied and no parameter of the model changes its name; `lora_A` [R, C_in] and `lora_B` [C_out, R] come in
     addition. A is Kaiming-uniform (a = sqrt 5) and B zero, as in the reference implementations: at the start the layer
     computes exactly what the wrapped one did.
@@ -46,14 +47,16 @@ class LoRALinear(nn.Linear):
             self.bias.requires_grad_(False)
         self.train(linear.training)
 
-    @classmethod
-    def from_linear(cls, linear: nn.Linear, rank: int, alpha: float, **options) -> "LoRALinear":
-        """Wrap `linear`. Options: dropout (a module applied to the adapter's input), rslora."""
-        return cls(linear, rank, alpha, **options)
+    # What PEFT's file format calls each adapter parameter, below the module's name.
+    PEFT_KEYS: ClassVar = {"lora_A": "lora_A.weight", "lora_B": "lora_B.weight"}
+
+    def peft_settings(self) -> dict:
+        """The settings of PEFT's LoraConfig that tell this variant from plain LoRA."""
+        return {"use_rslora": self.rslora}
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
-        """What was added to the wrapped layer, by name: everything that is not its weight or bias. What trains and
-        what is saved as an adapter is read off here, so a variant with one more parameter cannot forget to say so."""
+        """The parameters that were added to the wrapped layer, by name: all but its weight and bias. Whatever trains or
+        saves adapters asks here, so a variant with one more parameter cannot be forgotten."""
         return {name: p for name, p in self.named_parameters(recurse=False) if name not in ("weight", "bias")}
 
     @property

@@ -7,7 +7,7 @@ soon as the last batch is short).
 Axes:  B batch   T tokens   C hidden width   K outputs: classes, labels, or 1 for a number
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,18 @@ from model.bert import BertEncoder, Dropout, initialise
 
 # What a position that cannot be an answer gets instead of its logit: finite, so that nothing meets inf - inf.
 EXCLUDED = -1e9
+
+
+def candidates(types: Tensor) -> Tensor:
+    """types [B, T] -> where an answer may start or end, bool [B, T]: [CLS], for "no answer here", and the context.
+
+    The context is what has type 1, but for the [SEP] that closes it: a token followed by another of type 1.
+    [CLS] who [SEP] ann did [SEP] [PAD] has types 0 0 0 1 1 1 0; candidates are [CLS], ann and did.
+    """
+    context = torch.zeros_like(types, dtype=torch.bool)
+    context[:, :-1] = (types[:, :-1] * types[:, 1:]).bool()
+    context[:, 0] = True
+    return context
 
 
 class SpanHead(nn.Module):
@@ -32,11 +44,11 @@ class SpanHead(nn.Module):
         initialise(self)
 
     def forward(self, hidden: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """hidden [B, T, C], batch["candidates"] bool [B, T] -> logits [B, 2, T], start first, computed in fp32: in bf16
-        those around 5 come in steps of 0.03, spans tie, and null odds too"""
+        """hidden [B, T, C], batch["types"] int [B, T] -> logits [B, 2, T], start first. Computed in fp32: in bf16 those
+        around 5 come in steps of 0.03, and spans tie."""
         with torch.autocast(hidden.device.type, enabled=False):
             logits = self.output(self.dropout(hidden.float())).transpose(1, 2)  # [B, 2, T]
-        return logits.masked_fill(~batch["candidates"][:, None, :], EXCLUDED)
+        return logits.masked_fill(~candidates(batch["types"])[:, None, :], EXCLUDED)
 
     def loss(self, logits: Tensor, batch: dict[str, Tensor], label_smoothing: float = 0.0) -> Tensor:
         """logits [B, 2, T], batch["span"] int [B, 2] -> cross-entropy averaged over start and end [B]
@@ -47,8 +59,8 @@ class SpanHead(nn.Module):
         log_p = torch.log_softmax(logits, dim=-1)  # [B, 2, T]
         loss = -log_p.gather(2, batch["span"][:, :, None]).squeeze(2)  # [B, 2]
         if label_smoothing:
-            candidates = batch["candidates"][:, None, :]  # [B, 1, T]
-            uniform = -log_p.masked_fill(~candidates, 0.0).sum(2) / candidates.sum(2)  # [B, 2]
+            allowed = candidates(batch["types"])[:, None, :]  # [B, 1, T]
+            uniform = -log_p.masked_fill(~allowed, 0.0).sum(2) / allowed.sum(2)  # [B, 2]
             loss = (1 - label_smoothing) * loss + label_smoothing * uniform
         return loss.mean(1)
 
@@ -131,20 +143,20 @@ class TextHead(nn.Module):
 
 
 class Heads(nn.ModuleDict):
-    """Several tasks' heads over one encoder: a batch goes to the one that batch["task"] names."""
+    """Each task's head, by the task's name: a batch goes to the one that batch["task"] names."""
 
     def forward(self, hidden: Tensor, batch: dict) -> Tensor:
         return self[batch["task"]](hidden, batch)
 
 
 class TaskModel(nn.Module):
-    """An encoder with a head on top. Parameter names begin with `encoder.` or `head.`"""
+    """An encoder under the heads of one or more tasks. Parameter names begin with `encoder.` or `head.TASK.`"""
 
-    def __init__(self, encoder: BertEncoder, head: nn.Module):
+    def __init__(self, encoder: BertEncoder, heads: Mapping[str, nn.Module]):
         super().__init__()
         self.encoder = encoder
-        self.head = head
+        self.head = Heads(heads)
 
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        """batch: tokens, types int [B, T], mask bool [B, T] or None, and what the head reads -> the head's logits"""
+    def forward(self, batch: dict) -> Tensor:
+        """batch: task; tokens, types int [B, T]; mask bool [B, T] or None -> the logits of the task's head"""
         return self.head(self.encoder(batch["tokens"], batch["types"], batch["mask"]), batch)

@@ -31,42 +31,54 @@ def choose_device(name: str) -> torch.device:
 
 
 @dataclass(frozen=True)
-class Precision:
-    """The dtype of matrix products (None: fp32 throughout), and why. Trained parameters are fp32 in any case."""
+class Machine:
+    """The device, the dtype of its matrix products (None: fp32 throughout), and why that one. Trained parameters are
+    fp32 in any case."""
 
+    device: torch.device
     dtype: torch.dtype | None
     reason: str
 
     @property
-    def name(self) -> str:
+    def precision(self) -> str:
         return {None: "fp32", torch.bfloat16: "bf16", torch.float16: "fp16"}[self.dtype]
 
-    def autocast(self, device: torch.device) -> torch.autocast:
-        return torch.autocast(device.type, dtype=self.dtype, enabled=self.dtype is not None)
+    def autocast(self) -> torch.autocast:
+        return torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None)
+
+    def place(self, batch: dict) -> dict:
+        """A batch with its tensors on the device."""
+        return {key: v.to(self.device) if isinstance(v, torch.Tensor) else v for key, v in batch.items()}
 
 
-def choose_precision(amp: str, device: torch.device) -> Precision:
-    """The spec's `amp` on this device.
+def choose_machine(device: str, amp: str) -> Machine:
+    """The machine for the settings runtime.device and amp. Raises InputError for a device that is not there."""
+    chosen = choose_device(device)
+    return Machine(chosen, *choose_precision(amp, chosen))
+
+
+def choose_precision(amp: str, device: torch.device) -> tuple[torch.dtype | None, str]:
+    """The dtype that `amp` comes to on this device, and why.
 
     "auto" takes 16 bit only where the hardware multiplies it natively. A CPU without such instructions emulates bf16
     and is slower than in fp32.
     """
     asked = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
     if amp != "auto":
-        return Precision(asked[amp], f'amp is "{amp}"')
+        return asked[amp], f'amp is "{amp}"'
     if device.type == "cuda":
         if torch.cuda.is_bf16_supported(including_emulation=False):
-            return Precision(torch.bfloat16, "auto: this GPU has native bf16")
-        return Precision(torch.float16, "auto: this GPU has no native bf16")
+            return torch.bfloat16, "auto: this GPU has native bf16"
+        return torch.float16, "auto: this GPU has no native bf16"
     if device.type == "cpu":
         if not hasattr(torch.cpu, "get_capabilities"):
-            return Precision(None, f'auto: torch {torch.__version__} cannot tell what this CPU has; try amp "bf16"')
+            return None, f'auto: torch {torch.__version__} cannot tell what this CPU has; try amp "bf16"'
         capabilities = torch.cpu.get_capabilities()
         native = sorted(key for key, there in capabilities.items() if "bf16" in key and there is True)
         if native:
-            return Precision(torch.bfloat16, f"auto: this CPU has {native[0]}")
-        return Precision(None, "auto: this CPU has no native bf16")
-    return Precision(None, f"auto: off on {device.type}")
+            return torch.bfloat16, f"auto: this CPU has {native[0]}"
+        return None, "auto: this CPU has no native bf16"
+    return None, f"auto: off on {device.type}"
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -100,11 +112,6 @@ def peak_memory_mb(device: torch.device) -> int:
         return torch.cuda.max_memory_allocated(device) >> 20
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak >> 20 if sys.platform == "darwin" else peak >> 10  # macOS counts bytes, Linux KiB
-
-
-def to_device(batch: dict, device: torch.device) -> dict:
-    """The tensors of a batch on the device; what else is in it as it is."""
-    return {key: value.to(device) if isinstance(value, torch.Tensor) else value for key, value in batch.items()}
 
 
 def describe(device: torch.device) -> dict:

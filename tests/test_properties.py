@@ -19,7 +19,7 @@ from data.squad_metrics import exact_match, f1, normalise
 from experiments.config.check import read_spec
 from experiments.config.parse import build, override
 from experiments.config.spec import Spec
-from experiments.records import FILE, RunLog, read_records
+from experiments.records import FILE, Writer, read_records
 from model.pretrained import load_tokenizer, packaged_folder
 
 settings.register_profile("here", deadline=None, max_examples=150, derandomize=True)
@@ -206,17 +206,18 @@ def test_f1_is_symmetric_and_agrees_with_exact_match(one, other):
 @given(st.lists(st.dictionaries(TEXT, JSON, max_size=3), max_size=6), st.floats(0, 1), st.floats(0, 1))
 def test_a_diary_cut_anywhere_loses_at_most_the_line_that_was_cut(tmp_path_factory, fields, share, share_kept):
     folder = tmp_path_factory.mktemp("diary")
-    log = RunLog(folder)
+    log = Writer(folder)
     written = [log.write("event", i, 0.5, event="e", given=given) for i, given in enumerate(fields)]
     log.close()
     whole = (folder / FILE).read_bytes()
     cut = round(share * len(whole))
     (folder / FILE).write_bytes(whole[:cut])
-    records, remarks = read_records(folder)
+    found = read_records(folder)
+    records, remarks = found.records, found.remarks
     assert records == written[: whole[:cut].count(b"\n")]
     assert len(remarks) == (cut > 0 and whole[cut - 1 : cut] != b"\n")
     offset = round(share_kept * cut)
-    RunLog(folder, offset).close()
+    Writer(folder, offset).close()
     assert (folder / FILE).read_bytes() == whole[:offset]
 
 
@@ -224,5 +225,6 @@ def test_a_diary_cut_anywhere_loses_at_most_the_line_that_was_cut(tmp_path_facto
 def test_any_bytes_are_records_and_remarks(tmp_path_factory, content):
     folder = tmp_path_factory.mktemp("diary")
     (folder / FILE).write_bytes(content)
-    records, remarks = read_records(folder)
+    found = read_records(folder)
+    records, remarks = found.records, found.remarks
     assert len(records) + len(remarks) == len([line for line in content.split(b"\n") if line])

@@ -43,7 +43,7 @@ def test_an_interrupted_run_continues_to_the_same_numbers(experiment, tmp_path, 
     assert "go on: python train.py --exp" in errors and "--resume" in errors and "Traceback" not in errors
     assert run_main(path, tmp_path, *longer, "--resume") == 0
     assert_same_run(tmp_path / "runs" / "whole", tmp_path / "runs" / "tiny")
-    assert any(r.get("event") == "interrupted" for r in read_records(tmp_path / "runs" / "tiny")[0])
+    assert any(r.get("event") == "interrupted" for r in read_records(tmp_path / "runs" / "tiny").records)
 
 
 def test_a_signal_that_is_ignored_stays_ignored(experiment, tmp_path):
@@ -65,7 +65,7 @@ def test_a_reader_that_has_gone_does_not_stop_training(experiment, tmp_path):
             process.send_signal(number)
         assert process.wait(timeout=60) == code
     last = json.loads((tmp_path / "runs" / "tee" / "last" / "checkpoint.json").read_text())
-    assert last["progress"]["step"] == read_records(tmp_path / "runs" / "tee")[0][-1]["step"]
+    assert last["progress"]["step"] == read_records(tmp_path / "runs" / "tee").records[-1]["step"]
 
 
 RESUMABLE = {
@@ -126,8 +126,7 @@ def test_a_killed_run_continues_to_the_same_numbers(experiment, tmp_path, monkey
 def test_a_resumed_run_says_so_beside_what_its_task_has_to_say(experiment, tmp_path, capsys):
     """Fails where the banner's loop over the task's remarks takes the place of its own."""
     data = {"source": "synthetic_sentiment", "train_limit": 40, "dev_limit": 8, "batch_size": 8, "max_length": 96}
-    model = json.loads(experiment().read_text())["model"] | {"task": "classification"}
-    path = experiment(data=data, model=model, loss={"class_weights": "balanced"})
+    path = experiment(task="classification", data=data, loss={"class_weights": "balanced"})
     assert run_main(path, tmp_path) == 0
     capsys.readouterr()
     assert run_main(path, tmp_path, "--resume") == 0
@@ -223,7 +222,8 @@ def test_what_was_written_after_the_checkpoint_is_cut_off_and_reported(experimen
     assert run_main(path, tmp_path, "--resume") == 0
     remark = "2 later record(s) cut off, to be written again; a torn last line removed"  # the `end` and the one above
     assert remark in capsys.readouterr().out
-    records, remarks = read_records(folder)
+    found = read_records(folder)
+    records, remarks = found.records, found.remarks
     assert not remarks and remark in next(r["message"] for r in records if r.get("event") == "resumed")
 
 
@@ -262,7 +262,7 @@ def test_resuming_anyway_is_recorded(experiment, tmp_path):
     path, folder = experiment(), tmp_path / "runs" / "tiny"
     run_main(path, tmp_path, "--set", "phases.1.epochs=0.5")
     assert run_main(path, tmp_path, "--resume-anyway", "--set", "optim.lr=0.002") == 0
-    (event,) = [r for r in read_records(folder)[0] if r.get("event") == "resumed anyway"]
+    (event,) = [r for r in read_records(folder).records if r.get("event") == "resumed anyway"]
     assert event["message"] == "spec.optim.lr is 0.002, was 0.001; spec.phases.1.epochs is 1.0, was 0.5"
     assert records_of(folder, "end")[-1]["epoch"] == 2.0
     assert run_main(path, tmp_path, "--resume", "--set", "optim.lr=0.002") == 0  # it is that experiment now

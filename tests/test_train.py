@@ -18,10 +18,10 @@ from safetensors.torch import load_file
 import eval as eval_py
 import train
 from data.squad_metrics import score_each
-from experiments.tasks import span_qa
+from experiments.tasks import base, span_qa
 from experiments.tasks.base import Evaluated
 from experiments.training import console
-from experiments.training.build import load_trained
+from experiments.training.checkpoint import load_trained
 from experiments.training.phases import parts_of
 from model.heads import SpanHead
 from tests.tiny import FILES, ROOT, records_of, run_main, set_up, start_process, started
@@ -96,10 +96,10 @@ def test_the_real_checkpoint_learns_the_generated_questions(tmp_path):
 @pytest.mark.parametrize("name,lr", [("adamw", 1e-3), ("adam", 1e-3), ("sgd", 0.1), ("rmsprop", 1e-3)])
 def test_every_optimizer_lowers_the_loss(experiment, tmp_path, name, lr):
     run = started(experiment(), tmp_path, f"optim.name={name}", f"optim.lr={lr}", "model.dropout=0", "amp=off")
-    train.set_rates(run)
+    run.set_rates()
     losses = []
     for _ in range(12):  # the same batch again and again
-        losses.append(train.backward(run, run.order[0])[0])
+        losses.append(train.compute_gradients(run, run.plan.order[0])[0])
         run.optimizer.step()
         run.optimizer.zero_grad()
     assert losses[-1] < losses[0]
@@ -110,7 +110,7 @@ def test_every_optimizer_lowers_the_loss(experiment, tmp_path, name, lr):
 
 def gradients(run: train.Run, batches: list[np.ndarray]) -> dict[str, torch.Tensor]:
     run.optimizer.zero_grad()
-    train.backward(run, batches)
+    train.compute_gradients(run, batches)
     return {name: p.grad.clone() for name, p in run.model.named_parameters() if p.requires_grad}
 
 
@@ -129,8 +129,8 @@ def test_evaluation_does_not_depend_on_the_batch_size(experiment, tmp_path, monk
     run = set_up(experiment(), tmp_path, "amp=off")
     results = []
     for tokens in (1, 7 * 96, 64 * 96):
-        monkeypatch.setattr(span_qa, "EVAL_BATCH_TOKENS", tokens)
-        results.append(run.task.evaluate(run.model, run.device, run.precision).metrics)
+        monkeypatch.setattr(base, "EVAL_BATCH_TOKENS", tokens)
+        results.append(run.tasks.evaluate(run.model, run.machine).metrics)
     assert results[1] == pytest.approx(results[0], abs=1e-5) and results[2] == pytest.approx(results[0], abs=1e-5)
 
 
@@ -154,7 +154,7 @@ def test_an_evaluation_scores_each_answer_once(experiment, tmp_path, monkeypatch
     """Of questions without an answer too, whose scores at three thresholds are wanted."""
     run, calls = set_up(experiment(), tmp_path), []
     monkeypatch.setattr(span_qa, "score_each", lambda *a: calls.append(1) or score_each(*a))
-    found = run.task.evaluate(run.model, run.device, run.precision)
+    found = run.tasks.evaluate(run.model, run.machine)
     assert len(calls) == 1 and found.scores.keys() == {"exact", "f1", "best_exact", "best_f1"}
 
 
@@ -171,7 +171,7 @@ def test_evaluation_leaves_the_mode_as_it_was(experiment, tmp_path):
     run = set_up(experiment(), tmp_path)
     for mode in (True, False):
         run.model.train(mode)
-        run.task.evaluate(run.model, run.device, run.precision)
+        run.tasks.evaluate(run.model, run.machine)
         assert run.model.training is mode and all(m.training is mode for m in run.model.modules())
 
 
@@ -179,7 +179,7 @@ def test_dropout_is_active_in_frozen_layers_during_training(experiment, tmp_path
     """Trap 25, the choice made: as in the reference libraries. A frozen encoder still varies from pass to pass. Fails
     where the model is not put into training mode."""
     run = started(experiment(), tmp_path)
-    batch = run.task.batch(np.arange(4), np.random.default_rng(0))
+    batch = run.tasks.batch(np.arange(4), np.random.default_rng(0))
     with torch.no_grad():
         assert not torch.equal(run.model(batch), run.model(batch))
         run.model.eval()
@@ -195,13 +195,13 @@ def test_frozen_tensors_are_bitwise_unchanged(experiment, tmp_path):
     ]
     run = started(experiment(phases=phases, lora=None), tmp_path, "optim.weight_decay=0.1")
     start = {name: p.detach().clone() for name, p in run.model.named_parameters()}
-    for position in range(len(run.order)):
-        if position == run.phase_ends[0]:
+    for position in range(len(run.plan.order)):
+        if position == run.plan.phase_ends[0]:
             middle = {name: p.detach().clone() for name, p in run.model.named_parameters()}
             momentum = {p: run.optimizer.state[p]["exp_avg"].clone() for p in run.model.encoder.layers[1].parameters()}
             train.enter_phase(run, 1)
-        train.set_rates(run)
-        train.take_step(run, run.order[position])
+        run.set_rates()
+        train.take_step(run, run.plan.order[position])
     parts = parts_of(run.model)
     for name, p in run.model.named_parameters():
         part = parts[name]
@@ -213,8 +213,8 @@ def test_frozen_tensors_are_bitwise_unchanged(experiment, tmp_path):
 def test_trained_parameters_stay_fp32_in_mixed_precision(experiment, tmp_path):
     """Trap 19. Fails where the model is cast to the precision of its products."""
     run = started(experiment(), tmp_path, "amp=bf16")
-    train.set_rates(run)
-    train.take_step(run, run.order[0])
+    run.set_rates()
+    train.take_step(run, run.plan.order[0])
     assert {p.dtype for p in run.model.parameters()} == {torch.float32}
     states = [value.dtype for state in run.optimizer.state.values() for value in state.values()]
     assert set(states) == {torch.float32}
@@ -225,12 +225,12 @@ def test_a_tensor_that_gets_no_gradient_is_named(experiment, tmp_path):
     run = started(experiment(), tmp_path)
     run.model.head.forgotten = torch.nn.Linear(2, 2)
     with pytest.raises(RuntimeError, match=r"no gradient reached head.forgotten.weight, head.forgotten.bias"):
-        train.take_step(run, run.order[0])
+        train.take_step(run, run.plan.order[0])
 
 
 def break_loss(run: train.Run, value: float) -> None:
-    whole = run.model.head.loss
-    run.model.head.loss = lambda *arguments: whole(*arguments) * value
+    whole = run.model.head["main"].loss
+    run.model.head["main"].loss = lambda *arguments: whole(*arguments) * value
 
 
 @pytest.mark.parametrize("amp,value,event", [("off", math.nan, "nonfinite"), ("fp16", 1e36, "overflow")])
@@ -239,13 +239,13 @@ def test_a_step_that_is_not_finite_changes_nothing_and_is_recorded(experiment, t
     Fails where the step is taken all the same, and where the schedule counts places of the data order, not steps."""
     run = started(experiment(), tmp_path, f"amp={amp}", "phases.0.warmup_ratio=0.5")  # no two steps have one rate
     before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
-    rates = train.set_rates(run)
+    rates = run.set_rates()
     scale = run.scaler.get_scale()
     break_loss(run, value)
-    train.take_step(run, run.order[0])
+    train.take_step(run, run.plan.order[0])
     assert all(torch.equal(before[name], p) for name, p in run.model.named_parameters())
     assert (run.progress.step, run.progress.position) == (0, 1)
-    assert train.set_rates(run) == rates and not run.optimizer.state
+    assert run.set_rates() == rates and not run.optimizer.state
     record = records_of(run.folder, "event")[0]
     assert record["event"] == event and len(record["examples"]) == 8
     assert run.progress.nonfinite == (event == "nonfinite")
@@ -258,7 +258,7 @@ def test_fp16_gradients_are_unscaled_before_they_are_clipped(experiment, tmp_pat
     norms = []
     for amp in ("off", "fp16"):
         run = started(experiment(), tmp_path, f"amp={amp}", "model.dropout=0")
-        norms.append(train.backward(run, run.order[0])[1])
+        norms.append(train.compute_gradients(run, run.plan.order[0])[1])
     assert norms[1] == pytest.approx(norms[0], rel=0.05)
 
 
@@ -286,7 +286,7 @@ def test_a_metric_that_is_not_finite_is_never_the_best(experiment, tmp_path, mon
     run = started(experiment(), tmp_path, "eval.metric=loss")
     for loss in (math.nan, 2.0, math.nan, -math.inf, 1.0):
         found = Evaluated({"loss": loss, "f1": 0.0, "exact": 0.0})
-        monkeypatch.setattr(run.task, "evaluate", lambda *a, found=found: found)
+        monkeypatch.setattr(run.tasks, "evaluate", lambda *a, found=found: found)
         train.evaluate(run)
     assert [r["best"] for r in records_of(run.folder, "eval")] == [False, True, False, False, True]
 
@@ -315,7 +315,7 @@ def test_a_checkpoint_gives_back_the_trained_model_under_another_seed(experiment
     before = {name: p.detach().clone() for name, p in run.model.named_parameters()}
     run.progress.furthest = 1
     load_trained(tmp_path / "runs" / "tiny" / "last", run.model, run.pretrained, run.trained())
-    assert run.task.evaluate(run.model, run.device, run.precision).metrics == pytest.approx(last, abs=1e-6)
+    assert run.tasks.evaluate(run.model, run.machine).metrics == pytest.approx(last, abs=1e-6)
     changed = {parts_of(run.model)[n] for n, p in run.model.named_parameters() if not torch.equal(before[n], p)}
     assert changed == {"head", "lora", "layers.1"}
 

@@ -33,7 +33,7 @@ def started(path: Path, tmp_path: Path, *assignments: str) -> train.Run:
 
 def records_of(folder: Path, *kinds: str) -> list[dict]:
     """The records without the fields that hold times, resumptions apart."""
-    records, _ = read_records(folder)
+    records = read_records(folder).records
     wanted = [
         r for r in records if r.get("event") not in ("resumed", "interrupted") and (not kinds or r["kind"] in kinds)
     ]
@@ -47,7 +47,7 @@ def start_process(path: Path, tmp_path: Path, *more: str, **how) -> subprocess.P
 
 def wait_for_step(folder: Path, step: int) -> None:
     for _ in range(600):
-        if (folder / "metrics.jsonl").exists() and any(r["step"] >= step for r in read_records(folder)[0]):
+        if (folder / "metrics.jsonl").exists() and any(r["step"] >= step for r in read_records(folder).records):
             return
         time.sleep(0.05)
     raise TimeoutError("the run did not get there")

@@ -3,93 +3,67 @@ questions, windows, batches, learning rates and phases.
 
     python -m experiments.bench.peers --exp exp/squad_lora.json --data-root DIR        (needs the extra `peers`)
 
-Prints what `train.py` would: an evaluation wherever one is due, decoded and scored by our code, and real
-tokens per second. Nothing is written but --out. What differs from a run of ours is only what those libraries do
-otherwise: attention, dropout, the cast to 16 bit, and a softmax over question and padding.
+It trains by `train.train` and writes a run folder like any other, so `eval.py summary` puts it beside ours. What
+differs is only what those libraries do otherwise: attention, dropout, the cast to 16 bit, the optimizer's kernels, and
+a softmax over question and padding.
 """
 
 import argparse
-import json
 import sys
-import time
+from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import Tensor, nn
-from tqdm import tqdm
 
+import train
 from data.files import InputError
 from experiments.config.check import read_spec
-from experiments.config.spec import LossSpec
-from experiments.terminal import refuse, say
-from experiments.training.console import metrics_line
-from experiments.training.phases import rate_factor, trained_names
+from experiments.config.spec import ClassificationTask, LabelLoss, LossSpec, SpanQATask, Spec
+from experiments.terminal import refuse
+from experiments.training import console
+from experiments.training.folder import check_folder, claim, open_folder
 from experiments.training.state import Run
-from model.machine import to_device
+from model.heads import SpanHead, TaskModel
 from model.names import hugging_face_name
-from train import set_up
+
+# Where theirs keep what our heads hold.
+HEAD_NAMES = {"output": ("qa_outputs", "classifier"), "pool.dense": ("bert.pooler.dense",)}
 
 
-class Peer(nn.Module):
-    """BertForQuestionAnswering or BertForSequenceClassification, with peft's LoRA, behind the interface of our
-    TaskModel: batch -> logits [B, 2, T] or [B, K]."""
+def build_net(run: Run, attention: str) -> nn.Module:
+    """BertForQuestionAnswering or BertForSequenceClassification, with peft's LoRA where the spec has it."""
+    from peft import LoraConfig, get_peft_model
+    from transformers import BertForQuestionAnswering, BertForSequenceClassification
 
-    def __init__(self, run: Run, attention: str):
-        from peft import LoraConfig, get_peft_model
-        from transformers import BertForQuestionAnswering, BertForSequenceClassification
-
-        super().__init__()
-        spec, self.spans = run.spec, run.spec.model.task == "span_qa"
-        torch.manual_seed(spec.seed)
-        settings = {"attn_implementation": attention}
-        if self.spans:
-            self.net = BertForQuestionAnswering.from_pretrained(run.pretrained.folder, **settings)
-        else:
-            settings["num_labels"] = run.model.head.output.out_features
-            self.net = BertForSequenceClassification.from_pretrained(run.pretrained.folder, **settings)
-        if spec.lora is not None:
-            config = LoraConfig(
-                r=spec.lora.rank,
-                lora_alpha=spec.lora.alpha,
-                lora_dropout=spec.lora.dropout,
-                target_modules=list(spec.lora.targets),
-            )
-            self.net = get_peft_model(self.net, config)
-
-    @property
-    def head(self) -> "Peer":
-        """What knows the loss, as in TaskModel."""
-        return self
-
-    def forward(self, batch: dict[str, Tensor]) -> Tensor:
-        mask = None if batch["mask"] is None else batch["mask"].long()
-        out = self.net(input_ids=batch["tokens"], token_type_ids=batch["types"], attention_mask=mask)
-        return torch.stack([out.start_logits, out.end_logits], 1).float() if self.spans else out.logits.float()
-
-    def loss(self, logits: Tensor, batch: dict[str, Tensor], *_) -> Tensor:
-        """Their loss, of spans over all positions, for each example [B]."""
-        if not self.spans:
-            return nn.functional.cross_entropy(logits, batch["target"], reduction="none")
-        start, end = (
-            nn.functional.cross_entropy(logits[:, i], batch["span"][:, i], reduction="none") for i in range(2)
-        )
-        return (start + end) / 2
+    spec, (name, task) = run.spec, next(iter(run.spec.tasks.items()))
+    torch.manual_seed(spec.seed)
+    settings = {"attn_implementation": attention}
+    if isinstance(task, SpanQATask):
+        net = BertForQuestionAnswering.from_pretrained(run.pretrained.folder, **settings)
+    else:
+        settings["num_labels"] = len(run.tasks.outputs[name].labels)
+        net = BertForSequenceClassification.from_pretrained(run.pretrained.folder, **settings)
+    if spec.lora is None:
+        return net
+    config = LoraConfig(
+        r=spec.lora.rank,
+        lora_alpha=spec.lora.alpha,
+        lora_dropout=spec.lora.dropout,
+        target_modules=list(spec.lora.targets),
+    )
+    return get_peft_model(net, config)
 
 
-# Where theirs keep what our head holds.
-HEAD_NAMES = {"head.output": ("qa_outputs", "classifier"), "head.pool.dense": ("bert.pooler.dense",)}
-
-
-def parameters_by_our_names(run: Run, peer: Peer) -> dict[str, nn.Parameter]:
+def parameters_by_our_names(ours: TaskModel, net: nn.Module, adapted: bool) -> dict[str, nn.Parameter]:
     """{our name: their parameter}, every one of ours. Raises KeyError where theirs lacks one."""
-    theirs, found = dict(peer.net.named_parameters()), {}
-    prefix = "base_model.model." if run.spec.lora is not None else ""
-    for name, _ in run.model.named_parameters():
+    theirs, found = dict(net.named_parameters()), {}
+    prefix = "base_model.model." if adapted else ""
+    for name, _ in ours.named_parameters():
         path, _, leaf = name.rpartition(".")
-        if path in HEAD_NAMES:
-            candidates = [f"{prefix}{place}.{leaf}" for place in HEAD_NAMES[path]]
+        if path.startswith("head."):
+            candidates = [f"{prefix}{place}.{leaf}" for place in HEAD_NAMES[path.split(".", 2)[2]]]
         else:
             module = f"{prefix}bert.{hugging_face_name(path.removeprefix('encoder.'), 'bert')}"
             candidates = [f"{module}.{leaf}", f"{module}.base_layer.{leaf}", f"{module}.{leaf}.default.weight"]
@@ -97,97 +71,92 @@ def parameters_by_our_names(run: Run, peer: Peer) -> dict[str, nn.Parameter]:
     return found
 
 
-def make_optimizer(run: Run, parameters: dict[str, nn.Parameter]) -> torch.optim.Optimizer:
-    """As their Trainer makes it, with our groups."""
-    settings = [
+class Peer(TaskModel):
+    """Their network behind the interface and the names of our model. Our modules are kept for their names alone: each
+    holds their parameter instead of its own, and only their network computes."""
+
+    def __init__(self, ours: TaskModel, net: nn.Module, adapted: bool):
+        super().__init__(ours.encoder, dict(ours.head))
+        for name, parameter in parameters_by_our_names(ours, net, adapted).items():
+            path, _, leaf = name.rpartition(".")
+            setattr(self.get_submodule(path), leaf, parameter)
+        self._net = [net]  # in a list, so that its parameters are not there twice
+        for head in self.head.values():
+            head.loss = span_loss if isinstance(head, SpanHead) else head.loss
+
+    @property
+    def net(self) -> nn.Module:
+        return self._net[0]
+
+    def train(self, mode: bool = True) -> "Peer":
+        if hasattr(self, "_net"):
+            self.net.train(mode)
+        return super().train(mode)
+
+    def forward(self, batch: dict) -> Tensor:
+        """batch -> logits, float32 [B, 2, T] or [B, K]"""
+        mask = None if batch["mask"] is None else batch["mask"].long()
+        out = self.net(input_ids=batch["tokens"], token_type_ids=batch["types"], attention_mask=mask)
+        logits = torch.stack([out.start_logits, out.end_logits], 1) if "start_logits" in out else out.logits
+        return logits.float()
+
+
+def span_loss(logits: Tensor, batch: dict[str, Tensor], *_) -> Tensor:
+    """Their loss of spans, over all positions, for each example [B]."""
+    start, end = (nn.functional.cross_entropy(logits[:, i], batch["span"][:, i], reduction="none") for i in range(2))
+    return (start + end) / 2
+
+
+def through_peers(run: Run, attention: str) -> Run:
+    """A run, as `train.set_up` has made it, with their model and their optimizer in the place of ours."""
+    run.model = Peer(run.model, build_net(run, attention), run.spec.lora is not None).to(run.machine.device).train()
+    run.model.requires_grad_(False)
+    run.model.net.requires_grad_(False)
+    parameters, optim = dict(run.model.named_parameters()), run.spec.optim
+    groups = [
         {"params": [parameters[name] for name in group.names], "weight_decay": group.weight_decay}
         for group in run.groups
     ]
-    optim = run.spec.optim
-    return torch.optim.AdamW(settings, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps)
+    run.optimizer = torch.optim.AdamW(groups, lr=optim.lr, betas=(optim.beta1, optim.beta2), eps=optim.eps)
+    run.program = f"transformers {version('transformers')}, peft {version('peft')}, {attention} attention"
+    return run
 
 
-def set_trainable(run: Run, peer: Peer, parameters: dict[str, nn.Parameter], index: int) -> None:
-    """Freeze and unfreeze for a phase of our spec."""
-    for parameter in peer.parameters():
-        parameter.requires_grad_(False)
-        parameter.grad = None
-    trained = trained_names(run.model, [run.spec.phases[index]])
-    for name, parameter in parameters.items():
-        parameter.requires_grad_(name in trained)
-
-
-def compare(run: Run, attention: str) -> dict:
-    """Train the peer through all phases. Returns its evaluations and speed."""
-    peer = Peer(run, attention).to(run.device).train()
-    parameters = parameters_by_our_names(run, peer)
-    optimizer = make_optimizer(run, parameters)
-    phase, seconds, tokens, evaluations = None, 0.0, 0, []
-    for position in tqdm(range(len(run.order)), disable=None):
-        index = next(i for i, end in enumerate(run.phase_ends) if position < end)
-        begin, end = run.phase_span(index)
-        if index != phase:
-            phase = index
-            set_trainable(run, peer, parameters, index)
-        factor = rate_factor(run.spec.phases[index], position - begin, end - begin)
-        for group, each in zip(run.groups, optimizer.param_groups, strict=True):
-            each["lr"] = (group.peaks[index] or 0.0) * factor
-        started = time.perf_counter()
-        step(run, peer, optimizer, run.order[position])
-        seconds += time.perf_counter() - started
-        tokens += sum(int(run.task.lengths[rows].sum()) for rows in run.order[position])
-        if position + 1 in run.evaluate_at:
-            evaluations.append(evaluate(run, peer, position + 1))
-    speed = {"train_seconds": seconds, "tokens_per_second": tokens / seconds}
-    return {"attention": attention, "evaluations": evaluations, **speed}
-
-
-def step(run: Run, peer: Peer, optimizer: torch.optim.Optimizer, batches: list[np.ndarray]) -> None:
-    count = sum(len(rows) for rows in batches)
-    for rows in batches:
-        batch = to_device(run.task.batch(rows, np.random.default_rng(0)), run.device)
-        with run.precision.autocast(run.device):
-            logits = peer(batch)
-        (peer.loss(logits, batch).sum() / count).backward()
-    if run.spec.optim.clip is not None:
-        nn.utils.clip_grad_norm_([p for p in peer.parameters() if p.requires_grad], run.spec.optim.clip)
-    optimizer.step()
-    optimizer.zero_grad(set_to_none=True)
-
-
-def evaluate(run: Run, peer: Peer, position: int) -> dict:
-    result = run.task.evaluate(peer, run.device, run.precision).metrics
-    epoch = run.order.epochs_at(position)
-    say(f"  epoch {epoch:5.2f}  {metrics_line(result)}")
-    return {"epoch": epoch, **result}
+def check(spec: Spec) -> None:
+    """Raise InputError for what the comparison does not know, or where the libraries are missing."""
+    task, *others = spec.tasks.values()
+    plain = spec.optim.name == "adamw" and not spec.optim.l1 and not others and not task.data.mask_tokens
+    span = isinstance(task, SpanQATask) and task.loss == LossSpec()
+    text = isinstance(task, ClassificationTask) and task.pooling == "cls_pooler" and task.loss == LabelLoss()
+    if not plain or not (span or text):
+        raise InputError(
+            f"{spec.name}: the comparison knows span_qa, or classification with pooling cls_pooler, with adamw and "
+            "none of the settings for losses and masking"
+        )
+    if not (find_spec("transformers") and find_spec("peft")):
+        raise InputError("transformers and peft are not installed; pip install -r requirements-peers.txt")
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="peers", description=__doc__.splitlines()[0])
     parser.add_argument("--exp", type=Path, required=True, metavar="FILE")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
-    parser.add_argument("--data-root", type=Path, default=Path("data"), metavar="DIR")
+    parser.add_argument("--data-root", type=Path, default=train.HERE / "data", metavar="DIR")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), metavar="DIR")
     parser.add_argument("--attention", default="sdpa", choices=("sdpa", "eager"), help="transformers' default is sdpa")
-    parser.add_argument("--out", type=Path, metavar="FILE", help="write the figures as JSON")
+    parser.add_argument("--overwrite", action="store_true", help="replace a run of the same name")
     arguments = parser.parse_args(argv)
     try:
         spec = read_spec(arguments.exp, arguments.set)
-        plain = spec.optim.name == "adamw" and not spec.optim.l1 and not spec.tasks and spec.loss == LossSpec()
-        pooled = spec.model.task == "classification" and spec.model.pooling == "cls_pooler"
-        if not plain or not (pooled or spec.model.task == "span_qa") or spec.data.mask_tokens:
-            raise InputError(
-                f"{arguments.exp}: the comparison knows span_qa, or classification with pooling cls_pooler, with adamw "
-                "and none of the settings for losses and masking"
-            )
-        if not (find_spec("transformers") and find_spec("peft")):
-            raise InputError("transformers and peft are not installed; pip install -r requirements-peers.txt")
-        result = compare(set_up(spec, Path("runs") / spec.name, arguments.data_root), arguments.attention)
+        check(spec)
+        folder = arguments.runs / f"{spec.name}_peers"
+        check_folder(folder, False, arguments.overwrite)
+        run = through_peers(train.set_up(spec, folder, arguments.data_root), arguments.attention)
+        with claim(folder):
+            console.banner(run, open_folder(run, False, arguments.overwrite))
+            return train.finish(run, train.train(run), "python -m experiments.bench.peers ... --overwrite")
     except (InputError, OSError) as error:
-        return refuse("peer.py", error)
-    say(f"{result['tokens_per_second']:,.0f} real tokens/s, {result['train_seconds']:.0f} s of training")
-    if arguments.out:
-        arguments.out.write_text(json.dumps({"name": spec.name, "seed": spec.seed, **result}, indent=1) + "\n")
-    return 0
+        return refuse("peers", error)
 
 
 if __name__ == "__main__":

@@ -14,6 +14,7 @@ import random
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from unittest.mock import patch
@@ -27,7 +28,9 @@ import data.batching
 import model.bert
 import train
 from data.files import InputError
+from experiments.bench.peers import check, through_peers
 from experiments.config.check import read_spec
+from experiments.terminal import refuse
 from experiments.training.state import Run
 from model import machine
 
@@ -51,52 +54,37 @@ VARIANTS: dict[str, Callable[[Run], Undo]] = {
     "no padding to a multiple of 4 or 16": lambda run: patch.object(data.batching, "PAD_MULTIPLES", ((math.inf, 1),)),
     "a cast in each of query, key, value": lambda run: patch.object(model.bert, "cast_once", lambda x: x),
     "memory given back to the system": system_memory,
-    "fp32": lambda run: patch.object(run, "precision", machine.Precision(None, "bench")),
+    "fp32": lambda run: patch.object(run, "machine", replace(run.machine, dtype=None)),
 }
 
 
-def theirs(run: Run, phase: int, attention: str) -> Callable[[Run], Undo]:
-    """The same step through transformers and peft, see experiments/bench/peers.py."""
-    from experiments.bench.peers import Peer, make_optimizer, parameters_by_our_names, set_trainable
-
-    peer = Peer(run, attention).to(run.device).train()
-    parameters = parameters_by_our_names(run, peer)
-    optimizer = make_optimizer(run, parameters)
-    set_trainable(run, peer, parameters, phase)
-
-    @contextlib.contextmanager
-    def swapped(run: Run):
-        with patch.object(run, "model", peer), patch.object(run, "optimizer", optimizer):
-            yield
-
-    return swapped
-
-
-def measure(run: Run, steps: int, phase: int) -> dict[str, np.ndarray]:
+def measure(ours: Run, theirs: dict[str, Run], steps: int, phase: int) -> dict[str, np.ndarray]:
     """{variant: seconds of each step [steps]}. The first three batches warm up and do not count."""
-    train.enter_phase(run, phase)
-    train.set_rates(run)
-    if find_spec("transformers") and find_spec("peft"):
-        VARIANTS["transformers and peft (sdpa, their default)"] = theirs(run, phase, "sdpa")
-        VARIANTS["transformers and peft (eager)"] = theirs(run, phase, "eager")
-    seconds: dict[str, list[float]] = {name: [] for name in VARIANTS}
-    first, end = run.phase_span(phase)
+    variants = {name: (ours, undo) for name, undo in VARIANTS.items()}
+    variants |= {name: (run, VARIANTS["as shipped"]) for name, run in theirs.items()}
+    for run in (ours, *theirs.values()):
+        run.writer = Silent()
+        train.enter_phase(run, phase)
+        run.set_rates()
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
+    first, end = ours.plan.span(phase)
     for position in tqdm(range(first, min(first + steps + 3, end)), disable=None):
-        for name in random.sample(list(VARIANTS), len(VARIANTS)):
-            with VARIANTS[name](run):
+        for name in random.sample(list(variants), len(variants)):
+            run, undo = variants[name]
+            with undo(run):
                 started = time.perf_counter()
-                train.backward(run, run.order[position])
+                train.compute_gradients(run, run.plan.order[position])
                 run.optimizer.step()
                 run.scaler.update()
                 run.optimizer.zero_grad(set_to_none=True)
-                if run.device.type == "cuda":
+                if run.machine.device.type == "cuda":
                     torch.cuda.synchronize()
                 seconds[name].append(time.perf_counter() - started)
     return {name: np.array(values[3:]) for name, values in seconds.items()}
 
 
 class Silent:
-    """A log that keeps nothing."""
+    """A writer of records that keeps nothing."""
 
     def write(self, *arguments, **fields) -> dict:
         return {}
@@ -111,20 +99,28 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--phase", type=int, default=0, help="which phase of the experiment, from 0")
     arguments = parser.parse_args(argv)
     try:
-        run = train.set_up(read_spec(arguments.exp, arguments.set), Path("unused"), arguments.data_root)
+        spec = read_spec(arguments.exp, arguments.set)
+
+        def fresh() -> Run:
+            return train.set_up(spec, Path("unused"), arguments.data_root)
+
+        ours, theirs = fresh(), {}
+        if find_spec("transformers") and find_spec("peft"):
+            check(spec)
+            theirs["transformers and peft (sdpa, their default)"] = through_peers(fresh(), "sdpa")
+            theirs["transformers and peft (eager)"] = through_peers(fresh(), "eager")
     except InputError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
-    run.log = Silent()
-    seconds = measure(run, arguments.steps, arguments.phase)
+        return refuse("bench", error)
+    seconds = measure(ours, theirs, arguments.steps, arguments.phase)
     base = seconds["as shipped"]
-    first, _ = run.phase_span(arguments.phase)
-    tokens = [sum(int(run.task.lengths[rows].sum()) for rows in run.order[first + 3 + i]) for i in range(len(base))]
-    print(f"{run.spec.name}, phase {arguments.phase}, {len(base)} steps, {run.device}, {run.precision.name}")
+    first, _ = ours.plan.span(arguments.phase)
+    steps = (ours.plan.order[first + 3 + i] for i in range(len(base)))
+    tokens = np.array([sum(int(ours.tasks.lengths[rows].sum()) for rows in batches) for batches in steps])
+    print(f"{spec.name}, phase {arguments.phase}, {len(base)} steps, {ours.machine.device}, {ours.machine.precision}")
     print(f"{'':44} {'real tokens/s':>14}   time against as shipped, median [quartiles]")
     for name, values in seconds.items():
         low, middle, high = np.percentile(values / base, [25, 50, 75])
-        print(f"{name:44} {np.median(np.array(tokens) / values):14,.0f}   {middle:.3f} [{low:.3f}, {high:.3f}]")
+        print(f"{name:44} {np.median(tokens / values):14,.0f}   {middle:.3f} [{low:.3f}, {high:.3f}]")
     return 0
 
 

@@ -6,15 +6,46 @@ import re
 from pathlib import Path
 
 from data.files import InputError, read_json, shown
+from experiments.config.metrics import DEFAULTS, NUMBER, SPAN, deciding
 from experiments.config.parse import build, override
-from experiments.config.spec import LAYER_RANGE, METRICS, DataSpec, LossSpec, ModelSpec, PhaseSpec, Spec, TaskSpec
+from experiments.config.spec import (
+    LAYER_RANGE,
+    ONLY,
+    ClassificationTask,
+    PhaseSpec,
+    SpanQAData,
+    SpanQATask,
+    Spec,
+    TaskSpec,
+    TextData,
+)
 
 # A slip of the keyboard beyond these would only seem to hang.
 MOST_PHASES, MOST_EPOCHS, MOST_GENERATED = 100, 1000, 200_000
 
+# ---- short forms -----------------------------------------------------------------------------------------------------
+
+TOP = ("task", "data", "loss", "decoding", "pooling")  # settings of a single task that may stand at the top of the file
+
+
+def write_out_tasks(raw: dict) -> None:
+    """Put the settings of a single task where those of several are, in place: {"task": "span_qa", "data": {}} becomes
+    {"tasks": {"main": {"task": "span_qa", "data": {}}}}. Without a `task`, it is span_qa."""
+    own = {key: raw.pop(key) for key in TOP if key in raw}
+    if "tasks" not in raw:
+        raw["tasks"] = {ONLY: {"task": SPAN, **own}}
+    elif own:
+        raise InputError(f"{next(iter(own))}: with tasks, each task has its own; move it there")
+
+
+def write_out_key(raw: dict, key: str) -> str:
+    """The full name of a setting: data.text -> tasks.main.data.text, where the experiment has that one task."""
+    single = isinstance(raw["tasks"], dict) and list(raw["tasks"]) == [ONLY]
+    return f"tasks.{ONLY}.{key}" if single and key.partition("=")[0].split(".")[0] in TOP else key
+
 
 def expand_gradual(phases: tuple[PhaseSpec, ...]) -> tuple[PhaseSpec, ...]:
-    """Write the short form out. {"name": "thaw", "epochs": 2, "train": ["head"], "gradual": "layers.5-4"} becomes
+    """Write gradual unfreezing out. {"name": "thaw", "epochs": 2, "train": ["head"], "gradual": "layers.5-4"} becomes
     thaw-layers.5 (1 epoch, head and layers.5) and thaw-layers.4 (1 epoch, head, layers.5 and layers.4).
     A rate listed for "layers" then holds for each of the added layers."""
     expanded = []
@@ -46,6 +77,9 @@ def expand_gradual(phases: tuple[PhaseSpec, ...]) -> tuple[PhaseSpec, ...]:
     return tuple(expanded)
 
 
+# ---- what makes no sense together ------------------------------------------------------------------------------------
+
+
 def check(spec: Spec) -> None:
     """Raise InputError for settings that are fine alone and impossible together."""
     if not re.fullmatch(r"[\w.+-]+", spec.name) or spec.name.startswith(".") or len(spec.name.encode()) > 100:
@@ -53,6 +87,24 @@ def check(spec: Spec) -> None:
             f"name: {shown(spec.name)} cannot be a run folder's name; "
             "choose one of up to 100 bytes, of letters, digits, . _ + -, with --set name=..."
         )
+    check_phases(spec)
+    if not spec.tasks:
+        raise InputError("tasks: at least one is needed")
+    for name, task in spec.tasks.items():
+        if not re.fullmatch(r"[A-Za-z]\w{0,30}", name):
+            raise InputError(f"tasks: {shown(name)} cannot be a task's name; letters, digits and _ can")
+        if task.task == NUMBER and len(spec.tasks) > 1:
+            raise InputError(f"tasks.{name}: a regression cannot share a mean with metrics in percent")
+        check_task(task, f"tasks.{name}.")
+    allowed = [spec.prefix(name) + metric for name, task in spec.tasks.items() for metric in deciding(task.task)]
+    allowed += ["mean"] if len(spec.tasks) > 1 else []
+    if spec.eval.metric not in allowed:
+        raise InputError(f"eval.metric: {shown(spec.eval.metric)} is not one of {', '.join(allowed)}")
+    if spec.eval.every_steps is not None and spec.eval.every_epochs is not None:
+        raise InputError("eval.every_steps, eval.every_epochs: set one of them, not both")
+
+
+def check_phases(spec: Spec) -> None:
     if not spec.phases:
         raise InputError("phases: at least one is needed")
     if sum(phase.epochs for phase in spec.phases) > MOST_EPOCHS:
@@ -68,83 +120,64 @@ def check(spec: Spec) -> None:
         for key in phase.lr:
             if key not in phase.train:
                 raise InputError(f"phases.{i}.lr.{key}: not in this phase's train list ({', '.join(phase.train)})")
-    check_tasks(spec)
-    for name, task in spec.task_specs().items():
-        check_task(task, f"tasks.{name}." if spec.tasks else "")
-    if spec.eval.every_steps is not None and spec.eval.every_epochs is not None:
-        raise InputError("eval.every_steps, eval.every_epochs: set one of them, not both")
-
-
-# What only span QA reads, and what only the other tasks do.
-SPAN_QA_ONLY = ("bad_answers", "doc_stride", "max_query_length")
-TEXTS_ONLY = ("text", "pair", "label", "header", "label_separator", "label_names", "dev_fraction", "folds", "fold")
-SOURCES = {"synthetic_qa": "span_qa", "synthetic_sentiment": "classification", "synthetic_rating": "regression"}
 
 
 def check_task(task: TaskSpec, where: str) -> None:
-    """One task's data and loss. where: "tasks.NAME." or nothing, for the messages."""
-    data, qa = task.data, task.task == "span_qa"
-    fields = {field.name: field for field in dataclasses.fields(DataSpec)}
-    for key in TEXTS_ONLY if qa else SPAN_QA_ONLY:
-        default = fields[key].default
-        if getattr(data, key) != (fields[key].default_factory() if default is dataclasses.MISSING else default):
-            raise InputError(f"{where}data.{key}: {task.task} has no use for it; remove it")
-    columns = [column for column in (data.text, data.pair, data.label) if column is not None]
-    if len(set(columns)) < len(columns):
-        raise InputError(f"{where}data.text, pair, label: name one column twice")
-    if not data.label_separator:
-        raise InputError(f"{where}data.label_separator: is empty")
-    if qa and task.pooling != "mean":
-        raise InputError(f"{where or 'model.'}pooling: span_qa has no use for it; remove it")
-    if task.task == "regression" and data.label_names:
-        raise InputError(f"{where}data.label_names: regression has no use for it; remove it")
-    if data.source != "files" and (data.pair or data.label_names or not data.header or data.text != "text"):
-        raise InputError(f"{where}data: generated texts have no columns; remove text, pair, header and label_names")
-    check_sources(data, task.task, where)
-    if qa:
-        check_windows(data, where)
-    loss = task.loss
-    if task.task != "classification" and (loss.class_weights != "none" or loss.label_weights):
-        raise InputError(f"{where}loss: weights of classes are for classification, not for {task.task}")
-    if loss.class_weights == "balanced" and loss.label_weights:
-        raise InputError(f"{where}loss: class_weights balanced, or label_weights by hand, not both")
-    if loss.class_weight_cap is not None and loss.class_weights != "balanced":
-        raise InputError(f"{where}loss.class_weight_cap: caps the weights of class_weights balanced, which is not set")
-    if task.task == "regression" and loss.label_smoothing:
-        raise InputError(f"{where}loss.label_smoothing: a regression has no labels")
+    """One task's data and loss. where: "tasks.NAME.", for the messages."""
+    if isinstance(task, SpanQATask):
+        check_files(task.data, [], where)
+        check_windows(task.data, where)
+    else:
+        check_files(task.data, [key for key in ("dev_fraction", "folds") if getattr(task.data, key) is not None], where)
+        check_columns(task.data, where)
+    if isinstance(task, ClassificationTask):
+        loss = task.loss
+        if loss.class_weights == "balanced" and loss.label_weights:
+            raise InputError(f"{where}loss: class_weights balanced, or label_weights by hand, not both")
+        if loss.class_weight_cap is not None and loss.class_weights != "balanced":
+            raise InputError(f"{where}loss.class_weight_cap: caps balanced class_weights, which are not set")
 
 
-def check_sources(data: DataSpec, task: str, where: str) -> None:
-    """Where a task's examples come from, and what its development set is."""
-    generated = data.source != "files"
-    splits = [key for key in ("dev_fraction", "folds") if getattr(data, key) is not None]
-    if generated:
-        if SOURCES[data.source] != task:
-            raise InputError(f"{where}data.source: {data.source} is for {SOURCES[data.source]}, not for {task}")
-        if data.train or data.dev or splits:
-            key = "train" if data.train else "dev" if data.dev else splits[0]
-            raise InputError(f"{where}data.{key}: not used with data.source {data.source!r}; remove it")
+def check_files(data: SpanQAData | TextData, splits: list[str], where: str) -> None:
+    """Where a task's examples come from, and what its development set is. splits: the settings that carve one out of
+    the training files."""
+    if data.source != "files":
+        used = [key for key in ("train", "dev", *splits) if getattr(data, key)]
+        if used:
+            raise InputError(f"{where}data.{used[0]}: not used with data.source {data.source!r}; remove it")
     elif not data.train or not (data.dev or splits):
-        other = "" if task == "span_qa" else ", or set data.dev_fraction"
+        other = ", or set data.dev_fraction" if isinstance(data, TextData) else ""
         raise InputError(f"{where}data.train, data.dev: name at least one file each{other}, or set data.source")
     elif len(splits) + bool(data.dev) > 1:
         raise InputError(f"{where}data: dev, dev_fraction and folds exclude each other")
-    if data.fold is not None and (data.folds is None or data.fold >= data.folds):
-        raise InputError(f"{where}data.fold: {data.fold}, with data.folds {shown(data.folds)}; it counts from 0")
     for key, limit in (("train_limit", data.train_limit), ("dev_limit", data.dev_limit)):
-        if generated and limit is not None and limit > MOST_GENERATED:
+        if data.source != "files" and limit is not None and limit > MOST_GENERATED:
             raise InputError(f"{where}data.{key}: {limit:,}; at most {MOST_GENERATED:,} examples are generated")
     for key in ("train", "dev"):
-        if len(set(getattr(data, key))) < len(getattr(data, key)):
+        files = getattr(data, key)
+        if len(set(files)) < len(files):
             raise InputError(f"{where}data.{key}: a file is listed twice")
-        for name in getattr(data, key):
+        for name in files:
             if not name or Path(name).is_absolute() or ".." in Path(name).parts:
                 raise InputError(
                     f"{where}data.{key}: {name!r} is not inside the data root; point --data-root at its folder"
                 )
 
 
-def check_windows(data: DataSpec, where: str) -> None:
+def check_columns(data: TextData, where: str) -> None:
+    columns = [column for column in (data.text, data.pair, data.label) if column is not None]
+    if len(set(columns)) < len(columns):
+        raise InputError(f"{where}data.text, pair, label: name one column twice")
+    if not getattr(data, "label_separator", "|"):
+        raise InputError(f"{where}data.label_separator: is empty")
+    named = data.pair or getattr(data, "label_names", {}) or not data.header or data.text != "text"
+    if data.source != "files" and named:
+        raise InputError(f"{where}data: generated texts have no columns; remove text, pair, header and label_names")
+    if data.fold is not None and (data.folds is None or data.fold >= data.folds):
+        raise InputError(f"{where}data.fold: {data.fold}, with data.folds {shown(data.folds)}; it counts from 0")
+
+
+def check_windows(data: SpanQAData, where: str) -> None:
     room = data.max_length - data.max_query_length - 3  # for context, beside the longest question and [CLS] [SEP] [SEP]
     if room < 1:
         raise InputError(
@@ -157,23 +190,10 @@ def check_windows(data: DataSpec, where: str) -> None:
         )
 
 
-def check_tasks(spec: Spec) -> None:
-    """Several tasks together, and the metric that decides."""
-    metric, allowed = spec.eval.metric, METRICS[spec.model.task]
-    if spec.tasks:
-        for key, default in (("model", ModelSpec()), ("data", DataSpec()), ("loss", LossSpec())):
-            fields = ("task", "pooling") if key == "model" else [field.name for field in dataclasses.fields(default)]
-            for field in fields:
-                if getattr(getattr(spec, key), field) != getattr(default, field):
-                    raise InputError(f"{key}.{field}: with tasks, each task has its own; move it there")
-        for name, task in spec.tasks.items():
-            if not re.fullmatch(r"[A-Za-z]\w{0,30}", name):
-                raise InputError(f"tasks: {shown(name)} cannot be a task's name; letters, digits and _ can")
-            if task.task == "regression":
-                raise InputError(f"tasks.{name}: a regression cannot share a mean with metrics in percent")
-        allowed = ("mean", *(f"{name}.{metric}" for name, task in spec.tasks.items() for metric in METRICS[task.task]))
-    if metric not in allowed:
-        raise InputError(f"eval.metric: {shown(metric)} is not one of {', '.join(allowed)}")
+def open_folds(spec: Spec) -> dict[str, int]:
+    """{setting: number of folds} of each task with folds and none chosen."""
+    data = {name: task.data for name, task in spec.tasks.items() if isinstance(task.data, TextData)}
+    return {f"tasks.{name}.data.fold": d.folds for name, d in data.items() if d.folds is not None and d.fold is None}
 
 
 def check_sweep(spec: Spec, sweeping: bool) -> None:
@@ -187,32 +207,39 @@ def check_sweep(spec: Spec, sweeping: bool) -> None:
         raise InputError(
             "sweep: is a set of runs; train them with --sweep, or one of them with --set sweep={} and more"
         )
-    for name, task in spec.task_specs().items():
-        if task.data.folds is not None and task.data.fold is None and not sweeping:
-            where = f"tasks.{name}." if spec.tasks else ""
-            raise InputError(f"{where}data.fold: which of the {task.data.folds} folds? Or train them all: --sweep")
+    for key, folds in open_folds(spec).items():
+        if not sweeping:
+            raise InputError(f"{key}: which of the {folds} folds? Or train them all: --sweep")
+
+
+# ---- the whole -------------------------------------------------------------------------------------------------------
+
+
+def resolve(raw: dict, assignments: list[str], sweeping: bool) -> Spec:
+    write_out_tasks(raw)
+    for assignment in assignments:
+        override(raw, write_out_key(raw, assignment))
+    spec = build(Spec, raw)
+    if len(spec.phases) > MOST_PHASES:
+        raise InputError(f"phases: {len(spec.phases):,} of them; at most {MOST_PHASES}")
+    metric = spec.eval.metric or ("mean" if len(spec.tasks) > 1 else DEFAULTS[next(iter(spec.tasks.values())).task])
+    spec = dataclasses.replace(
+        spec, phases=expand_gradual(spec.phases), eval=dataclasses.replace(spec.eval, metric=metric)
+    )
+    check(spec)
+    check_sweep(spec, sweeping)
+    return spec
 
 
 def read_spec(path: Path, assignments: list[str] | None = None, sweeping: bool = False) -> Spec:
     """An experiment file with `--set` assignments applied -> the resolved spec. sweeping: it may be a set of runs.
-    Raises InputError naming the file."""
+    Raises InputError naming the file and the setting as it stands there."""
     if not path.exists():
         own = ", ".join(sorted(os.path.relpath(file) for file in Path(__file__).parents[1].glob("*.json")))
         raise InputError(f"{path}: no such experiment; the project's own are {own}")
     raw = read_json(path)
     raw.setdefault("name", path.stem)
-    for assignment in assignments or []:
-        override(raw, assignment)
     try:
-        spec = build(Spec, raw)
-        if len(spec.phases) > MOST_PHASES:
-            raise InputError(f"phases: {len(spec.phases):,} of them; at most {MOST_PHASES}")
-        metric = spec.eval.metric or ("mean" if spec.tasks else METRICS[spec.model.task][0])
-        spec = dataclasses.replace(
-            spec, phases=expand_gradual(spec.phases), eval=dataclasses.replace(spec.eval, metric=metric)
-        )
-        check(spec)
-        check_sweep(spec, sweeping)
+        return resolve(raw, assignments or [], sweeping)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
-    return spec
+        raise InputError(f"{path}: {str(error).replace(f'tasks.{ONLY}.', '')}") from None

@@ -106,7 +106,7 @@ def _convert(kind, value, path: str, checks: typing.Mapping):
         options = [option for option in arguments if option is not types.NoneType]
         if value is None and len(options) < len(arguments):
             return None
-        return _convert(options[0], value, path, checks)
+        return _convert(options[0] if len(options) == 1 else _chosen(options, value, path), value, path, checks)
     if origin is tuple:
         if not isinstance(value, list):
             raise InputError(f"{path}: expected a list, found {shown(value)}")
@@ -120,6 +120,19 @@ def _convert(kind, value, path: str, checks: typing.Mapping):
     if kind is object:
         return value
     return _checked(_scalar(kind, value, path), path, checks)
+
+
+def _chosen(options: list[type], value, path: str) -> type:
+    """The class that an object's first field names, of several whose first field has one value each."""
+    tag = dataclasses.fields(options[0])[0].name
+    by_tag = {dataclasses.fields(option)[0].default: option for option in options}
+    if not isinstance(value, dict):
+        raise InputError(f"{path}: expected an object, found {shown(value)}")
+    if tag not in value:
+        raise InputError(f"{_join(path, tag)}: is required; one of {', '.join(by_tag)}")
+    if not isinstance(value[tag], str) or value[tag] not in by_tag:
+        raise InputError(f"{_join(path, tag)}: {shown(value[tag])} is not one of {', '.join(by_tag)}")
+    return by_tag[value[tag]]
 
 
 def _scalar(kind: type, value, path: str):
@@ -167,15 +180,16 @@ def describe_range(checks: typing.Mapping) -> str:
 
 
 def reference(cls: type, path: str = "") -> typing.Iterator[tuple[str, str, str]]:
-    """(key, default and range, meaning) of each setting, depth first."""
+    """(key, default and range, meaning) of each setting, depth first; of the kinds of a task, one after the other."""
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         kind, key = hints[field.name], _join(path, field.name)
-        inner = [option for option in (kind, *typing.get_args(kind)) if dataclasses.is_dataclass(option)]
+        inner = [option for option in _flat(kind) if dataclasses.is_dataclass(option)]
         if inner:
             yield key, "", field.metadata["help"]
             part = {tuple: ".N", dict: ".NAME"}.get(typing.get_origin(kind), "")
-            yield from reference(inner[0], key + part)
+            for option in inner:
+                yield from reference(option, key + part)
             continue
         if field.default is not dataclasses.MISSING:
             default = json.dumps(field.default)
@@ -185,3 +199,8 @@ def reference(cls: type, path: str = "") -> typing.Iterator[tuple[str, str, str]
             default = "required"
         allowed = describe_range(field.metadata)
         yield key, f"{default}  ({allowed})" if allowed else default, field.metadata["help"]
+
+
+def _flat(kind) -> list:
+    """A type and all types inside it: tuple[A | B, ...] -> that, A | B, A, B."""
+    return [kind, *(inner for argument in typing.get_args(kind) for inner in _flat(argument))]

@@ -1,29 +1,27 @@
-"""An experiment file: every setting, its meaning and its range. check.py knows which combinations make no sense.
+"""Every setting of an experiment: its type, its default, its range, its meaning.
 
-`python -m experiments.config.spec` prints this file's settings as a reference.
+    python -m experiments.config.spec        prints them all
+
+parse.py reads JSON into these classes; check.py knows which combinations make no sense. A kind of task has a class of
+its own, so a setting that means nothing to it is an unknown key.
 """
 
 import dataclasses
 import re
 from dataclasses import dataclass
 
+from experiments.config.metrics import MANY, NUMBER, ONE, SPAN
+from experiments.config.optimizers import OPTIMIZERS
 from experiments.config.parse import reference, setting
 
 REQUIRED = dataclasses.MISSING
-TASKS = ("span_qa", "classification", "multi_label", "regression")
-LAYER_RANGE = re.compile(r"layers\.(\d{1,2})(?:-(\d{1,2}))?")
+LAYER_RANGE = re.compile(r"layers\.(\d{1,2})(?:-(\d{1,2}))?")  # layers.4, layers.4-5
 
 
 @dataclass(frozen=True)
 class ModelSpec:
     pretrained: str = setting(
         "all-MiniLM-L6-v2", "a folder in Hugging Face layout, a name of our table, or a hub id with optional @revision"
-    )
-    task: str = setting("span_qa", "what is learnt, and so which head sits on the encoder", choices=TASKS)
-    pooling: str = setting(
-        "mean",
-        "one vector per text: the mean over its tokens, [CLS], or [CLS] through the pretrained pooler (not span_qa)",
-        choices=("mean", "cls", "cls_pooler"),
     )
     dropout: float | None = setting(
         None, "after the embeddings and each sub-layer; null: what config.json says", low=0, high=0.9
@@ -47,51 +45,82 @@ class LoraSpec:
     rslora: bool = setting(False, "scale by alpha / sqrt(rank) instead (rank-stabilised LoRA)")
 
 
+# ---- tasks: data and loss of each kind -------------------------------------------------------------------------------
+
+
 @dataclass(frozen=True)
 class DataSpec:
-    source: str = setting(
-        "files",
-        "files, or a set that we generate",
-        choices=("files", "synthetic_qa", "synthetic_sentiment", "synthetic_rating"),
-    )
+    """The data settings that every kind of task has."""
+
     train: tuple[str, ...] = setting((), "training files, relative to --data-root (source files)")
-    dev: tuple[str, ...] = setting((), "development files, likewise; or leave them out, and set one of the next two")
-    dev_fraction: float | None = setting(
-        None, "this share of the training texts, stratified, is the development set (not span_qa)", above=0, high=0.9
-    )
-    folds: int | None = setting(
-        None, "k-fold cross-validation: the training texts in this many stratified parts (not span_qa)", low=2, high=100
-    )
-    fold: int | None = setting(None, "which of the folds, from 0, is the development set; --sweep runs all", low=0)
+    dev: tuple[str, ...] = setting((), "development files, likewise")
     train_limit: int | None = setting(
         None, "use a sample of this many training examples, the same for every seed; null: all", low=1
     )
     dev_limit: int | None = setting(None, "the same for the development set", low=1)
-    bad_answers: str = setting(
-        "error", "an answer that is not at its answer_start: error, or skip it (files)", choices=("error", "skip")
-    )
-    text: str = setting("text", "column of the text, or its number from 0 in files without a header (not span_qa)")
-    pair: str | None = setting(None, "column of a second text, likewise")
-    label: str = setting("label", "column of the label, or of the number to predict")
-    header: bool = setting(True, "whether CSV and TSV files begin with the columns' names")
-    label_separator: str = setting("|", "between the labels of one text in CSV and TSV files (multi_label)")
-    label_names: dict[str, str] = setting(dict, '{label in the files: name to show}, for example {"0": "negative"}')
+    max_length: int = setting(384, "tokens in a window or text, special ones included", low=16, high=512)
+    batch_tokens: int = setting(2800, "tokens in a batch, padding included", low=1)
+    batch_size: int | None = setting(None, "examples in a batch, instead of a token budget", low=1)
     mask_tokens: float = setting(
         0.0, "this share of the tokens, drawn anew each time, is shown as [MASK] in training", low=0, high=0.9
     )
-    max_length: int = setting(384, "tokens in a window or text, special ones included", low=16, high=512)
+
+
+@dataclass(frozen=True)
+class SpanQAData(DataSpec):
+    source: str = setting("files", "files, or generated questions", choices=("files", "synthetic_qa"))
     doc_stride: int = setting(128, "tokens between the beginnings of two windows over one context", low=1)
     max_query_length: int = setting(64, "tokens of a question; longer ones are cut", low=1)
-    batch_tokens: int = setting(2800, "tokens in a batch, padding included", low=1)
-    batch_size: int | None = setting(None, "examples in a batch, instead of a token budget", low=1)
+    bad_answers: str = setting(
+        "error", "an answer that is not at its answer_start: error, or skip it", choices=("error", "skip")
+    )
+
+
+@dataclass(frozen=True)
+class TextData(DataSpec):
+    """The data settings of labelled texts."""
+
+    source: str = setting("files", "files", choices=("files",))
+    dev_fraction: float | None = setting(
+        None, "without dev: this share of the training texts, stratified, is the development set", above=0, high=0.9
+    )
+    folds: int | None = setting(
+        None, "without dev: the training texts in this many stratified parts, for cross-validation", low=2, high=100
+    )
+    fold: int | None = setting(None, "which of the folds, from 0, is the development set; --sweep runs all", low=0)
+    text: str = setting("text", "column of the text, or its number from 0 in files without a header")
+    pair: str | None = setting(None, "column of a second text, likewise")
+    label: str = setting("label", "column of the label, or of the number to predict")
+    header: bool = setting(True, "whether CSV and TSV files begin with the columns' names")
+
+
+@dataclass(frozen=True)
+class LabelData(TextData):
+    source: str = setting("files", "files, or generated reviews", choices=("files", "synthetic_sentiment"))
+    label_names: dict[str, str] = setting(dict, '{label in the files: name to show}, for example {"0": "negative"}')
+
+
+@dataclass(frozen=True)
+class LabelsData(TextData):
+    label_names: dict[str, str] = setting(dict, "{label in the files: name to show}")
+    label_separator: str = setting("|", "between the labels of one text in CSV and TSV files")
+
+
+@dataclass(frozen=True)
+class NumberData(TextData):
+    source: str = setting("files", "files, or generated reviews", choices=("files", "synthetic_rating"))
 
 
 @dataclass(frozen=True)
 class LossSpec:
     label_smoothing: float = setting(0.0, "share of the target spread over all candidates", low=0, high=0.9)
+
+
+@dataclass(frozen=True)
+class LabelLoss(LossSpec):
     class_weights: str = setting(
         "none",
-        "balanced: an example weighs n / (classes x n of its class), so 1 on average (classification)",
+        "balanced: an example weighs n / (classes x n of its class), so 1 on average",
         choices=("none", "balanced"),
     )
     class_weight_cap: float | None = setting(None, "no balanced weight is above this", low=1)
@@ -99,19 +128,78 @@ class LossSpec:
 
 
 @dataclass(frozen=True)
-class TaskSpec:
-    """One of several tasks that share an encoder."""
+class DecodingSpec:
+    n_best: int = setting(20, "starts and ends considered in a window", low=1, high=100)
+    max_answer_length: int = setting(30, "longest answer, in tokens", low=1)
+    null_threshold: float = setting(
+        0.0,
+        'exact and f1 while training: answer "" where the null score exceeds the best span by more; unused where every '
+        "training question has an answer",
+    )
 
-    task: str = setting(REQUIRED, "see model.task", choices=TASKS)
-    data: DataSpec = setting(DataSpec, "see data")
-    pooling: str = setting("mean", "see model.pooling", choices=("mean", "cls", "cls_pooler"))
-    loss: LossSpec = setting(LossSpec, "see loss")
-    weight: float = setting(1.0, "its losses are multiplied by this", above=0, high=1000)
+
+def _pooling() -> str:
+    meaning = "one vector per text: the mean over its tokens, [CLS], or [CLS] through the pretrained pooler"
+    return setting("mean", meaning, choices=("mean", "cls", "cls_pooler"))
+
+
+def _weight() -> float:
+    return setting(1.0, "in a run with several tasks, this one's losses are multiplied by this", above=0, high=1000)
+
+
+@dataclass(frozen=True)
+class SpanQATask:
+    """Answers that are spans of a text, or none."""
+
+    task: str = setting(SPAN, "the kind of task", choices=(SPAN,))
+    data: SpanQAData = setting(SpanQAData, "what to train and evaluate on")
+    decoding: DecodingSpec = setting(DecodingSpec, "from logits to answers")
+    loss: LossSpec = setting(LossSpec, "what is minimised")
+    weight: float = _weight()
+
+
+@dataclass(frozen=True)
+class ClassificationTask:
+    """One label for each text."""
+
+    task: str = setting(ONE, "the kind of task", choices=(ONE,))
+    data: LabelData = setting(LabelData, "what to train and evaluate on")
+    pooling: str = _pooling()
+    loss: LabelLoss = setting(LabelLoss, "what is minimised")
+    weight: float = _weight()
+
+
+@dataclass(frozen=True)
+class MultiLabelTask:
+    """Any number of labels for each text."""
+
+    task: str = setting(MANY, "the kind of task", choices=(MANY,))
+    data: LabelsData = setting(LabelsData, "what to train and evaluate on")
+    pooling: str = _pooling()
+    loss: LossSpec = setting(LossSpec, "what is minimised")
+    weight: float = _weight()
+
+
+@dataclass(frozen=True)
+class RegressionTask:
+    """A number for each text."""
+
+    task: str = setting(NUMBER, "the kind of task", choices=(NUMBER,))
+    data: NumberData = setting(NumberData, "what to train and evaluate on")
+    pooling: str = _pooling()
+    weight: float = _weight()
+
+
+TextTask = ClassificationTask | MultiLabelTask | RegressionTask
+TaskSpec = SpanQATask | ClassificationTask | MultiLabelTask | RegressionTask  # told apart by `task`
+ONLY = "main"  # the name of the one task of an experiment whose settings stand at the top of the file
+
+# ---- training --------------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class PhaseSpec:
-    name: str = setting(REQUIRED, "shown in logs; unique")
+    name: str = setting(REQUIRED, "shown wherever the phase is; unique")
     epochs: float = setting(
         REQUIRED, "passes over the training set, may be fractional; at most 1000 in all phases", above=0
     )
@@ -135,7 +223,7 @@ class PhaseSpec:
 
 @dataclass(frozen=True)
 class OptimSpec:
-    name: str = setting("adamw", "the optimizer", choices=("adamw", "adam", "sgd", "rmsprop"))
+    name: str = setting("adamw", "the optimizer", choices=tuple(OPTIMIZERS))
     lr: float = setting(1e-3, "peak learning rate of whatever a phase gives no rate of its own", above=0, high=1000)
     weight_decay: float = setting(0.01, "not on biases, LayerNorm and other vectors", low=0, high=100)
     beta1: float = setting(0.9, "adam(w): decay of the mean of gradients", low=0, high=0.9999)
@@ -159,21 +247,14 @@ class EvalSpec:
     every_steps: int | None = setting(None, "the same in optimizer steps", low=1)
     metric: str = setting(
         "",
-        "decides which evaluation is best; best_*: at the best null threshold. Default: the first of the task's "
-        "metrics (experiments.config.spec.METRICS); for several tasks mean, the mean of theirs, or NAME.metric",
+        "decides which evaluation is best; the table in config/metrics.py says which can. Default: f1, accuracy, "
+        "micro_f1 or rmse by the kind of task; of several tasks mean, the mean of theirs (or TASK.metric)",
     )
     train_sample: int | None = setting(
         None, "also evaluate this many training examples, always the same: the gap to dev on one footing", low=1
     )
     patience: int | None = setting(
         None, "end the run after this many evaluations without a new best, counted across phases; null: never", low=1
-    )
-    n_best: int = setting(20, "starts and ends considered in a window", low=1, high=100)
-    max_answer_length: int = setting(30, "longest answer, in tokens", low=1)
-    null_threshold: float = setting(
-        0.0,
-        'exact and f1 while training: answer "" where the null score exceeds the best span by more; unused where every '
-        "training question has an answer",
     )
 
 
@@ -191,64 +272,34 @@ class RuntimeSpec:
 
 @dataclass(frozen=True)
 class Spec:
+    tasks: dict[str, TaskSpec] = setting(
+        REQUIRED,
+        "what is learnt, by name. The settings of a single task may stand at the top of the file instead: task, data, "
+        "loss, decoding, pooling",
+    )
     phases: tuple[PhaseSpec, ...] = setting(REQUIRED, "the training, phase after phase")
     name: str = setting("", "of the run folder; default: the experiment file's name")
     seed: int = setting(0, "fixes initialisation, data order and dropout", low=0, high=2**31 - 1)
-    model: ModelSpec = setting(ModelSpec, "the encoder and its head")
+    model: ModelSpec = setting(ModelSpec, "the encoder")
     lora: LoraSpec | None = setting(None, "low-rank adapters; absent or null: none")
-    data: DataSpec = setting(DataSpec, "what to train and evaluate on")
-    loss: LossSpec = setting(LossSpec, "what is minimised")
-    tasks: dict[str, TaskSpec] = setting(
-        dict, "several tasks over one encoder, by name, instead of model.task, model.pooling, data and loss"
-    )
     optim: OptimSpec = setting(OptimSpec, "the optimizer")
     amp: str = setting(
         "auto", "mixed precision; auto: where the hardware has it natively", choices=("auto", "off", "bf16", "fp16")
     )
     eval: EvalSpec = setting(EvalSpec, "evaluation, best checkpoint, early stopping")
     runtime: RuntimeSpec = setting(RuntimeSpec, "machine and bookkeeping; does not change what is learnt")
-
     sweep: dict[str, object] = setting(
         dict, '{setting: list of values}: with --sweep, every combination is a run, {"optim.lr": [1e-4, 2e-4]}'
     )
 
-    def task_specs(self) -> dict[str, TaskSpec]:
-        """Every task by its name; a single one goes by its kind."""
-        alone = TaskSpec(self.model.task, self.data, self.model.pooling, self.loss)
-        return self.tasks or {self.model.task: alone}
-
-
-# What a task's evaluation says, as far as it can decide which one is best; the first by default. In percent, but for
-# losses and what is in the targets' unit.
-METRICS = {
-    "span_qa": ("f1", "exact", "best_f1", "best_exact", "loss"),
-    # f1 and roc_auc: where there are two labels, of the second one
-    "classification": (
-        "accuracy",
-        "macro_f1",
-        "weighted_f1",
-        "macro_precision",
-        "macro_recall",
-        "matthews",
-        "f1",
-        "roc_auc",
-        "loss",
-    ),
-    "multi_label": ("micro_f1", "macro_f1", "weighted_f1", "best_micro_f1", "best_macro_f1", "exact", "loss"),
-    "regression": ("rmse", "mae", "r2", "pearson", "spearman", "loss"),
-}
-LOWER_IS_BETTER = ("loss", "rmse", "mae")
-NOT_PERCENT = ("loss", "train_loss", "rmse", "mae", "mse", "r2", "pearson", "spearman")
-
-
-def direction(metric: str) -> int:
-    """1 where more of a metric is better, -1 where less is."""
-    return -1 if metric.rpartition(".")[2] in LOWER_IS_BETTER else 1
+    def prefix(self, task: str) -> str:
+        """What the names of a task's metrics begin with: "qa." of several tasks, nothing where there is one."""
+        return f"{task}." if len(self.tasks) > 1 else ""
 
 
 def main() -> None:
     for key, default, meaning in reference(Spec):
-        print(f"{key:26} {default:44} {meaning}" if default else f"\n{key:26} {meaning}")
+        print(f"{key:30} {default:44} {meaning}" if default else f"\n{key:30} {meaning}")
 
 
 if __name__ == "__main__":

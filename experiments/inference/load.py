@@ -1,41 +1,55 @@
-"""A trained run, ready to be used: its best model, tokenizer, and what its training knew."""
+"""A trained run, ready to be used: its best model, its tokenizer, and what its training knew."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import torch
 from tokenizers import Tokenizer
 
 from data.files import InputError, shown, surviving
 from data.labels import Outputs
+from data.readers import Row
+from data.splits import mark
 from experiments.config.check import read_spec
 from experiments.config.spec import Spec, TaskSpec
-from experiments.tasks.several import make_head, one_of
-from experiments.training.build import build_model, load_base, load_trained
-from experiments.training.checkpoint import STATE, TRAIN_TEXTS, read_checkpoint
+from experiments.training.build import build_model, load_base
+from experiments.training.checkpoint import STATE, TRAIN_TEXTS, load_trained, read_checkpoint
 from experiments.training.phases import trained_names
 from model.heads import TaskModel
-from model.machine import Precision, choose_device, choose_precision
+from model.machine import Machine, choose_machine
 from model.tensors import read_tensors
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What scoring a run on a file gives."""
+
+    kind: str  # span_qa or texts: runs of one kind stand in one table
+    counts: dict[str, int]  # of the file
+    result: dict  # of the run
+    files: dict[str, str]  # {name: content} of its predictions
 
 
 @dataclass(frozen=True)
 class Trained:
     folder: Path
     spec: Spec
-    task: TaskSpec  # what it does; of a run with several tasks, the chosen one
-    outputs: Outputs  # what those of its head mean
+    name: str  # of the task that is asked; of several, the chosen one
+    outputs: Outputs  # the meaning of its head's outputs
     metrics: dict[str, float | None]  # of this task, at the evaluation that this model was the best at
-    known: frozenset[int] | None  # the marks of its training texts (data.splits.mark), None where none are kept
+    known: frozenset[int] | None  # fingerprints of its training texts (data.splits.mark), None where none are kept
     model: TaskModel  # in evaluation mode
     tokenizer: Tokenizer
-    device: torch.device
-    precision: Precision
+    machine: Machine
+
+    @property
+    def task(self) -> TaskSpec:
+        return self.spec.tasks[self.name]
 
 
 def choose_task(folder: Path, spec: Spec, name: str | None) -> str:
     """The name of the task that is meant. Raises InputError where that is not clear."""
-    names = list(spec.task_specs())
+    names = list(spec.tasks)
     if name is None and len(names) == 1:
         return names[0]
     if name not in names:
@@ -57,23 +71,24 @@ def load_run(folder: Path, device: str = "auto", task: str | None = None) -> Tra
         raise InputError(f"{best}: is not the checkpoint of an evaluation")
     spec = read_spec(folder / "spec.json")
     name, outputs = choose_task(folder, spec, task), checkpoint.outputs
-    if outputs.keys() != spec.task_specs().keys():
+    if outputs.keys() != spec.tasks.keys():
         raise InputError(f"{best / STATE}: its tasks are not those of {folder / 'spec.json'}")
     base = load_base(spec)
-    model, pretrained = build_model(spec, base, lambda base: make_head(spec, outputs, base)), base.pretrained
+    model, pretrained = build_model(spec, base, outputs), base.pretrained
     if pretrained.sha256 != checkpoint.identity.get("pretrained"):
         raise InputError(
             f"{folder}: {spec.model.pretrained} is not what it was trained from (other weights or tokenizer)"
         )
-    until = checkpoint.progress.furthest + 1
-    load_trained(best, model, pretrained, trained_names(model, spec.phases[:until]))
-    place = choose_device(device)
-    model.to(place).eval()
-    metrics = checkpoint.progress.best.metrics
-    if spec.tasks:
-        metrics = {key.removeprefix(f"{name}."): v for key, v in metrics.items() if key.startswith(f"{name}.")}
-        model = one_of(model, name)
+    load_trained(best, model, pretrained, trained_names(model, spec.phases[: checkpoint.progress.furthest + 1]))
+    machine, prefix = choose_machine(device, spec.amp), spec.prefix(name)
+    model.to(machine.device).eval()
+    best_metrics = checkpoint.progress.best.metrics
+    metrics = {key.removeprefix(prefix): v for key, v in best_metrics.items() if key.startswith(prefix)}
     marks = read_tensors(folder / TRAIN_TEXTS) if (folder / TRAIN_TEXTS).is_file() else {}
     known = frozenset(marks[name].tolist()) if name in marks else None
-    precision, kind = choose_precision(spec.amp, place), spec.task_specs()[name]
-    return Trained(folder, spec, kind, outputs[name], metrics, known, model, base.tokenizer, place, precision)
+    return Trained(folder, spec, name, outputs[name], metrics, known, model, base.tokenizer, machine)
+
+
+def trained_on(trained: Trained, rows: Sequence[Row]) -> int | None:
+    """How many of the rows a run was trained on, as they are or nearly so; None where it has kept no fingerprints."""
+    return None if trained.known is None else sum(mark(row) in trained.known for row in rows)

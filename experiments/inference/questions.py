@@ -1,4 +1,4 @@
-"""A trained span QA model at work: scoring it on a file, seeing where it fails, and asking it."""
+"""A trained span QA model at work: scoring it on a file, seeing where it fails, asking it."""
 
 import json
 import re
@@ -8,14 +8,13 @@ from pathlib import Path
 
 import numpy as np
 
-from data.decoding import Answers, decode
-from data.files import InputError, replace_file
-from data.readers import Question, is_at
-from data.splits import mark
-from data.squad import Windows, make_windows, token_span
+from data.decoding import Answers
+from data.files import InputError, read_bytes
+from data.readers import Question, is_at, read_questions
+from data.squad import Windows, token_span
 from data.squad_metrics import Scores, average, official, score_all, score_each
-from experiments.inference.load import Trained
-from experiments.tasks.span_qa import as_row, judge, window_logits
+from experiments.inference.load import Scored, Trained, trained_on
+from experiments.tasks.span_qa import answer, as_row, judge, windows_of
 
 # ---- answering -------------------------------------------------------------------------------------------------------
 
@@ -40,21 +39,26 @@ def null_threshold(trained: Trained) -> float | None:
     return trained.metrics.get("best_f1_thresh")
 
 
-def answer(trained: Trained, questions: Sequence[Question]) -> Answered:
+def answer_all(trained: Trained, questions: Sequence[Question]) -> Answered:
     """Answer all questions in batches, with the run's own windows and decoding."""
-    data, settings = trained.task.data, trained.spec.eval
-    windows = make_windows(questions, trained.tokenizer, data.max_length, data.doc_stride, data.max_query_length)
-    start, end, _ = window_logits(trained.model, windows, trained.device, trained.precision)
-    answers = decode(windows, questions, start, end, settings.n_best, settings.max_answer_length)
+    windows = windows_of(questions, trained.tokenizer, trained.task)
+    answers, _ = answer(trained.model, trained.name, trained.task, questions, windows, trained.machine)
     return Answered(questions, windows, answers, null_threshold(trained))
 
 
 # ---- scoring ---------------------------------------------------------------------------------------------------------
 
 
-def write_predictions(folder: Path, answered: Answered) -> None:
-    """predictions.json, nbest.json and null_odds.json, as run_squad.py writes them and the official script reads them.
-    nbest.json has the character offsets besides."""
+def read_questions_to_score(file: Path) -> tuple[list[Question], int]:
+    """The questions of a SQuAD file, and how many answers are not where they say. (To score texts, neither that nor
+    is_impossible matters, as in the official script.)"""
+    questions, misplaced = read_questions({file: read_bytes(file)}, bad_answers="keep")
+    return questions, len(misplaced)
+
+
+def prediction_files(answered: Answered) -> dict[str, str]:
+    """{name: content} of predictions.json, nbest.json and null_odds.json, as run_squad.py writes them and the official
+    script reads them. nbest.json has the character offsets besides."""
     with_null = answered.threshold is not None
     nbest, odds = {}, {}
     for question, answers in zip(answered.questions, answered.answers, strict=True):
@@ -70,9 +74,8 @@ def write_predictions(folder: Path, answered: Answered) -> None:
             }
             for span, probability in answers.ranked(with_null)
         ]
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, content in (("predictions", answered.predictions), ("nbest", nbest), ("null_odds", odds)):
-        replace_file(folder / f"{name}.json", json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    contents = {"predictions.json": answered.predictions, "nbest.json": nbest, "null_odds.json": odds}
+    return {name: json.dumps(each, indent=2, ensure_ascii=False) + "\n" for name, each in contents.items()}
 
 
 def positions(answered: Answered) -> dict[str, float]:
@@ -187,22 +190,23 @@ def _doubt(answered: Answered, number: int) -> float:
     return above if answers.text(answered.threshold) else -above
 
 
-def score_run(trained: Trained, questions: Sequence[Question], errors: int = 0) -> tuple[dict, Answered]:
-    """Everything `eval.py score` says of a run: the official figures at the checkpoint's threshold, those of the best
-    threshold on these questions, token positions, buckets, and the worst misses."""
-    answered = answer(trained, questions)
+def score(trained: Trained, file: Path, errors: int) -> Scored:
+    """Everything `eval.py score` says of a run on a SQuAD file: the official figures at the checkpoint's threshold,
+    those of the best threshold on these questions, token positions, buckets, and the worst misses."""
+    questions, misplaced = read_questions_to_score(file)
+    answered = answer_all(trained, questions)
     found, scores = judge(questions, answered.answers, answered.threshold)
     result = {
-        "run": str(trained.folder),
         "threshold": answered.threshold,
-        "trained_on": None if trained.known is None else sum(mark(as_row(q)) in trained.known for q in questions),
+        "trained_on": trained_on(trained, [as_row(question) for question in questions]),
         "questions_cut": answered.windows.counts["questions_cut"],
         **found,
         **positions(answered),
         "buckets": buckets(questions, scores["exact"], scores["f1"]),
         "errors": misses(answered, scores["f1"], errors),
     }
-    return result, answered
+    counts = {"questions": len(questions), "misplaced": misplaced}
+    return Scored("span_qa", counts, result, prediction_files(answered))
 
 
 def score_predictions(
@@ -239,45 +243,36 @@ def sentence_around(context: str, start: int, end: int) -> str:
 def ask(trained: Trained, asked: Sequence[str], texts: dict[str, str], count: int = 3) -> list[dict]:
     """For each question, what each text answers, the surest text first (lowest null odds). texts: {name: text}. count:
     answers shown of each text, the best included."""
-    questions = [
-        Question(f"{number} {name}", text, context, ())
-        for number, text in enumerate(asked)
-        for name, context in texts.items()
+    asked = list(dict.fromkeys(asked))
+    pairs = [(text, name) for text in asked for name in texts]
+    answered = answer_all(trained, [Question(f"{n}", q, texts[name], ()) for n, (q, name) in enumerate(pairs)])
+    found: dict[str, list[dict]] = {text: [] for text in asked}
+    for (text, name), answers in zip(pairs, answered.answers, strict=True):
+        entry = {"text": name, "answer": answers.text(answered.threshold), "null_odds": answers.null_odds}
+        candidates = ranked_candidates(answers, texts[name], answered.threshold, count)
+        found[text].append({**entry, "threshold": answered.threshold, "candidates": candidates})
+    longest = trained.task.data.max_query_length
+    return [
+        {
+            "question": text,
+            "question_cut": len(trained.tokenizer.encode(text, add_special_tokens=False).ids) > longest,
+            "answers": sorted(found[text], key=lambda entry: entry["null_odds"]),
+        }
+        for text in asked
     ]
-    answered = answer(trained, questions)
-    threshold, results = answered.threshold, []
-    for number, text in enumerate(asked):
-        found = []
-        of_this = slice(number * len(texts), (number + 1) * len(texts))
-        for name, answers in zip(texts, answered.answers[of_this], strict=True):
-            ranked = answers.ranked(with_null=threshold is not None)
-            probability = {(span.start, span.end): p for span, p in ranked}
-            spans = answers.spans[:count]
-            found.append(
-                {
-                    "text": name,
-                    "answer": answers.text(threshold),
-                    "null_odds": answers.null_odds,
-                    "threshold": threshold,
-                    "candidates": [
-                        {
-                            "answer": span.text,
-                            "start": span.start,
-                            "end": span.end,
-                            "score": span.score,
-                            "probability": probability[span.start, span.end],
-                            "sentence": sentence_around(texts[name], span.start, span.end),
-                        }
-                        for span in spans
-                    ],
-                }
-            )
-        tokens = len(trained.tokenizer.encode(text, add_special_tokens=False).ids)
-        results.append(
-            {
-                "question": text,
-                "question_cut": tokens > trained.task.data.max_query_length,
-                "answers": sorted(found, key=lambda entry: entry["null_odds"]),
-            }
-        )
-    return results
+
+
+def ranked_candidates(answers: Answers, context: str, threshold: float | None, count: int) -> list[dict]:
+    """The best spans of one text, with their probabilities among all of its spans (and "no answer", if that counts)."""
+    probability = {(span.start, span.end): p for span, p in answers.ranked(with_null=threshold is not None)}
+    return [
+        {
+            "answer": span.text,
+            "start": span.start,
+            "end": span.end,
+            "score": span.score,
+            "probability": probability[span.start, span.end],
+            "sentence": sentence_around(context, span.start, span.end),
+        }
+        for span in answers.spans[:count]
+    ]

@@ -6,14 +6,14 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import replace_file
+from data.files import read_bytes
 from data.labels import number_of, targets
 from data.metrics import confusion, counts, multi_label, per_class
-from data.readers import Row
-from data.splits import mark
+from data.readers import Row, read_table
 from data.tokens import tokenize
-from experiments.inference.load import Trained
-from experiments.tasks.texts import in_unit, labelling_of, metrics, predict, probabilities
+from experiments.inference.load import Scored, Trained, trained_on
+from experiments.tasks.base import predict
+from experiments.tasks.texts import columns_of, in_unit, judge, labelling_of, probabilities
 
 MOST_IN_MATRIX = 1000  # labels; a matrix of 10,000 would be a hundred million numbers
 
@@ -24,10 +24,14 @@ def label_thresholds(trained: Trained) -> np.ndarray:
     return np.array([trained.metrics.get(f"threshold:{label}") or 0.5 for label in trained.outputs.labels])
 
 
-def predict_rows(trained: Trained, rows: Sequence[Row], target: np.ndarray | None = None):
-    """Logits [N, K] and losses [N] of rows, see `text_task.predict`."""
-    texts = tokenize(rows, trained.tokenizer, trained.task.data.max_length)
-    return predict(trained.model, texts, trained.device, trained.precision, target)
+def predict_rows(
+    trained: Trained, rows: Sequence[Row], target: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Logits [N, K] and, with targets, losses [N] of rows."""
+    labels = {} if target is None else {"target": target}
+    tokens, _ = tokenize(rows, trained.tokenizer, trained.task.data.max_length, labels)
+    logits, losses = predict(trained.model, trained.name, tokens, trained.machine)
+    return np.stack(logits), losses
 
 
 def answers_of(trained: Trained, logits: np.ndarray) -> list[dict]:
@@ -35,7 +39,7 @@ def answers_of(trained: Trained, logits: np.ndarray) -> list[dict]:
     "thresholds"} or {"value"}. Probabilities are listed from the highest on."""
     outputs, kind = trained.outputs, trained.task.task
     if kind == "regression":
-        return [{"value": float(value)} for value in in_unit(outputs, logits[:, 0].astype(float))]
+        return [{"value": float(value)} for value in in_unit(outputs, logits[:, 0])]
     thresholds, found = label_thresholds(trained), []
     for p in probabilities(kind, logits):
         ranked = {outputs.labels[k]: float(p[k]) for k in np.argsort(-p, kind="stable")}
@@ -54,7 +58,7 @@ def answers_of(trained: Trained, logits: np.ndarray) -> list[dict]:
     return found
 
 
-def ask_texts(trained: Trained, rows: Sequence[Row]) -> list[dict]:
+def ask(trained: Trained, rows: Sequence[Row]) -> list[dict]:
     """The answers to some texts, in one batch or few."""
     logits, _ = predict_rows(trained, rows)
     return [{"text": row.text, **answer} for row, answer in zip(rows, answers_of(trained, logits), strict=True)]
@@ -63,47 +67,60 @@ def ask_texts(trained: Trained, rows: Sequence[Row]) -> list[dict]:
 # ---- scoring ---------------------------------------------------------------------------------------------------------
 
 
-def score_rows(trained: Trained, rows: Sequence[Row], errors: int = 0) -> tuple[dict, list[dict]]:
-    """Everything `eval.py score` says of a run on labelled texts: metrics, scores of each label, the confusion matrix
-    (rows gold, columns predicted; not of more than MOST_IN_MATRIX labels), the most frequent confusions, the worst
-    misses. And a prediction for each text."""
+def score(trained: Trained, file: Path, errors: int) -> Scored:
+    """Everything `eval.py score` says of a run on a file of labelled texts: metrics, scores of each label, confusions,
+    the worst misses. And a prediction for each text: id (file and line), gold, what was predicted, and the loss."""
+    rows = read_table(file, read_bytes(file), columns_of(trained.task.data))
     kind, outputs = trained.task.task, trained.outputs
     target = targets(kind, rows, outputs, labelling_of(trained.task.data))
     logits, losses = predict_rows(trained, rows, target)
-    answers = answers_of(trained, logits)
     result = {
-        "run": str(trained.folder),
         "task": kind,
-        "trained_on": None if trained.known is None else sum(mark(row) in trained.known for row in rows),
+        "trained_on": trained_on(trained, rows),
         "loss": float(losses.mean()),
-        **metrics(kind, outputs, logits, target),
+        **judge(kind, outputs, logits, target).metrics,
     }
     if kind == "classification":
-        predicted, count = logits.argmax(1), len(outputs.labels)
-        result["labels"] = by_label(outputs.labels, per_class(counts(target, predicted, count)))
-        if count <= MOST_IN_MATRIX:
-            result["confusion"] = confusion(target, predicted, count).tolist()
-        result["confusions"] = confusions(outputs.labels, target, predicted)
+        result |= label_details(outputs.labels, target, logits.argmax(1))
     elif kind == "multi_label":
-        chosen = probabilities(kind, logits) >= label_thresholds(trained)
         # At the thresholds of training's development set; the best ones for this file would be fitted to it.
         result = {key: value for key, value in result.items() if not key.startswith(("best_", "threshold:"))}
-        result["thresholds"] = dict(zip(outputs.labels, label_thresholds(trained).tolist(), strict=True))
-        result |= {key: 100 * value for key, value in multi_label(target > 0, chosen).items()}
-        pairs = ((target[:, k].astype(int), chosen[:, k].astype(int)) for k in range(len(outputs.labels)))
-        each = [by_label(("no", "yes"), per_class(counts(*pair, 2)))["yes"] for pair in pairs]
-        result["labels"] = dict(zip(outputs.labels, each, strict=True))
-    gold = gold_of(trained, rows, target)
+        result |= label_set_details(trained, target > 0, probabilities(kind, logits))
     predictions = [
-        {"id": row.where, "gold": g, **answer, "loss": float(loss)}
-        for row, g, answer, loss in zip(rows, gold, answers, losses, strict=True)
+        {"id": row.where, "gold": gold, **answer, "loss": float(loss)}
+        for row, gold, answer, loss in zip(
+            rows, gold_of(trained, rows, target), answers_of(trained, logits), losses, strict=True
+        )
     ]
     for prediction in predictions:
         prediction.pop("probabilities", None)
         prediction.pop("thresholds", None)
     worst = [i for i in np.argsort(-losses, kind="stable") if is_wrong(kind, predictions[i])]
     result["errors"] = [{"text": rows[i].text, "pair": rows[i].pair, **predictions[i]} for i in worst[:errors]]
-    return result, predictions
+    lines = "".join(json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions)
+    return Scored("texts", {"texts": len(rows)}, result, {"predictions.jsonl": lines})
+
+
+def label_details(labels: Sequence[str], target: np.ndarray, predicted: np.ndarray) -> dict:
+    """Scores of each label, the most frequent confusions, and, of up to MOST_IN_MATRIX labels, the confusion matrix:
+    rows gold, columns predicted."""
+    count = len(labels)
+    matrix = {"confusion": confusion(target, predicted, count).tolist()} if count <= MOST_IN_MATRIX else {}
+    each = by_label(labels, per_class(counts(target, predicted, count)))
+    return {"labels": each, **matrix, "confusions": confusions(labels, target, predicted)}
+
+
+def label_set_details(trained: Trained, has: np.ndarray, p: np.ndarray) -> dict:
+    """Metrics and scores of each label at the run's own thresholds. has, p [N, K]"""
+    labels, thresholds = trained.outputs.labels, label_thresholds(trained)
+    chosen = p >= thresholds
+    pairs = ((has[:, k].astype(int), chosen[:, k].astype(int)) for k in range(len(labels)))
+    each = [by_label(("no", "yes"), per_class(counts(*pair, 2)))["yes"] for pair in pairs]
+    return {
+        "thresholds": dict(zip(labels, thresholds.tolist(), strict=True)),
+        **{key: 100 * value for key, value in multi_label(has, chosen).items()},
+        "labels": dict(zip(labels, each, strict=True)),
+    }
 
 
 def gold_of(trained: Trained, rows: Sequence[Row], target: np.ndarray) -> list:
@@ -138,10 +155,3 @@ def confusions(labels: Sequence[str], gold: np.ndarray, predicted: np.ndarray, c
         {"gold": labels[i], "predicted": labels[j], "count": int(n), "of": int((gold == i).sum())}
         for (i, j), n in sorted(zip(pairs.tolist(), times, strict=True), key=lambda pair: -pair[1])[:count]
     ]
-
-
-def write_rows(folder: Path, predictions: Sequence[dict]) -> None:
-    """predictions.jsonl: id (file and line), gold, what was predicted, and the loss, a line per text."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions]
-    replace_file(folder / "predictions.jsonl", "".join(lines))

@@ -1,30 +1,116 @@
-"""What an evaluation finds."""
+"""What a task is, what an evaluation finds, and the one loop over examples that evaluations and inference share.
 
-from collections.abc import Callable
+Axes:  N examples   B examples of a batch   T tokens
+"""
+
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
+import torch
+from tokenizers import Tokenizer
+from torch import Tensor, nn
+from tqdm import tqdm
 
+from data.batching import Part, eval_batches
+from data.labels import Outputs
 from data.statistics import bootstrap, bootstrap_mean
+from data.tokens import Tokens, collate, make_masking
+from experiments.config.spec import TaskSpec
+from model.heads import TaskModel
+from model.machine import Machine
+
+EVAL_BATCH_TOKENS = 4096  # on 2 cores a little faster than 2,048 or 8,192
 
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Metrics, and of those that are means over examples the score of each example, in the same unit [N]. other: the
-    statistics behind metrics that are not means (macro F1, for one), as functions of the numbers of chosen examples."""
+    """The result of an evaluation.
+
+    scores: of metrics that are means over examples, the score of each example in the metric's unit [N].
+    statistics: behind metrics that are no such means (macro F1), functions of the numbers of chosen examples.
+    """
 
     metrics: dict[str, float]
     scores: dict[str, np.ndarray] = field(default_factory=dict)
-    other: dict[str, Callable[[np.ndarray], float]] = field(default_factory=dict)
+    statistics: dict[str, Callable[[np.ndarray], float]] = field(default_factory=dict)
 
     def intervals(self) -> dict[str, tuple[float, float]]:
         """The 95 % bootstrap interval of each metric that has scores or a statistic."""
         count = max((len(scores) for scores in self.scores.values()), default=0)
         found = {name: bootstrap_mean(scores) for name, scores in self.scores.items()}
-        return found | {name: bootstrap(count, statistic) for name, statistic in self.other.items()}
+        return found | {name: bootstrap(count, statistic) for name, statistic in self.statistics.items()}
 
-    def named(self, task: str) -> "Evaluated":
-        """The same under the names that they have among several tasks: NAME.metric. (Tasks have different examples, so
-        there are no joint statistics.)"""
-        metrics, scores = ({f"{task}.{key}": v for key, v in values.items()} for values in (self.metrics, self.scores))
-        return Evaluated(metrics, scores)
+
+class Task:
+    """One task of a run. A subclass reads its data when it is built, and sets
+
+    outputs       the meaning of its head's outputs, kept with every checkpoint
+    train         the training examples as tokens, with their labels
+    ids           the training examples' names, for messages [N]
+    marks         fingerprints of the training texts, by which scoring knows them again, int64 [M]
+    fingerprints  {split: sha256 of what it was made from}
+    splits        {split: counts}, for the run record and the banner
+    remarks       lines for the banner
+    """
+
+    outputs: Outputs
+    train: Tokens
+    ids: list[str]
+    marks: Tensor
+    fingerprints: dict[str, str]
+    splits: dict[str, dict]
+    remarks: list[str]
+
+    def __init__(self, name: str, spec: TaskSpec, tokenizer: Tokenizer):
+        self.name, self.spec = name, spec
+        self.smoothing = spec.loss.label_smoothing if hasattr(spec, "loss") else 0.0
+        self._masking = make_masking(tokenizer, spec.data.mask_tokens)
+
+    @staticmethod
+    def make_head(spec: TaskSpec, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> nn.Module:
+        """A new head on hidden states of this width. pooler: the pretrained one, where the checkpoint has it."""
+        raise NotImplementedError
+
+    def evaluate(self, model: TaskModel, machine: Machine, split: str = "dev") -> Evaluated:
+        """Metrics on the development set, or on a sample of the training set (split "train"). loss is the mean over the
+        examples, without weights and smoothing. Leaves the model's mode as it was."""
+        raise NotImplementedError
+
+    @property
+    def part(self) -> Part:
+        """The training examples as batching sees them."""
+        return Part(self.train.lengths, self.spec.data.batch_tokens, self.spec.data.batch_size)
+
+    def batch(self, rows: np.ndarray, random: np.random.Generator) -> dict:
+        """The training examples `rows` as tensors. random: for what is drawn anew each time."""
+        batch = {"task": self.name, **collate(self.train, rows)}
+        if self._masking:
+            self._masking.apply(batch, random)
+        return batch
+
+    def losses(self, head: nn.Module, logits: Tensor, batch: dict) -> Tensor:
+        """What is minimised, for each example of a batch [B]."""
+        losses = self.spec.weight * head.loss(logits, batch, self.smoothing)
+        return losses * batch["weight"] if "weight" in batch else losses
+
+
+@torch.no_grad()
+def predict(model: TaskModel, task: str, examples: Tokens, machine: Machine) -> tuple[list[np.ndarray], np.ndarray]:
+    """The logits of each example, float32 (of a span head padded to its batch's width), and, where the examples have
+    labels, its loss [N]. Leaves the model's mode as it was."""
+    was_training = model.training
+    model.eval()
+    logits: list[np.ndarray] = [np.empty(0)] * len(examples)
+    losses = np.zeros(len(examples))
+    batches = eval_batches(examples.lengths, EVAL_BATCH_TOKENS)
+    for rows in tqdm(batches, desc="evaluating", leave=False, disable=None):
+        batch = machine.place({"task": task, **collate(examples, rows)})
+        with machine.autocast():
+            out = model(batch)
+        if examples.labels:
+            losses[rows] = model.head[task].loss(out, batch).cpu().numpy()
+        for row, own in zip(rows, out.cpu().numpy(), strict=True):
+            logits[row] = own
+    model.train(was_training)
+    return logits, losses

@@ -1,116 +1,114 @@
-"""Which task an experiment trains: its examples and losses, and the head that goes with it.
-
-A task (SpanQA, TextTask, or several as MultiTask) has
-    parts, lengths       training examples by length, for the order of batches
-    batch(rows, random)  their tensors; losses(head, logits, batch), one per example
-    evaluate(model, ...) metrics on the development set
-    outputs              what the outputs of its head mean, kept with every checkpoint
-    splits, fingerprints, remarks, example_ids(rows)   for the log and the person
-    train_marks          by which the training texts are known again, see data.splits.mark
-"""
+"""The tasks of a run, by name: often one, or several over one encoder. Each batch is of one task."""
 
 from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
-import torch
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
 from data.files import InputError
 from data.labels import Outputs
-from experiments.config.spec import METRICS, Spec, TaskSpec
-from experiments.tasks.base import Evaluated
+from experiments.config.metrics import DEFAULTS
+from experiments.config.spec import Spec
+from experiments.tasks.base import Evaluated, Task
 from experiments.tasks.span_qa import SpanQA
-from experiments.tasks.texts import TextTask
-from model.heads import Heads, SpanHead, TaskModel, TextHead, binary_cross_entropy, cross_entropy, squared_error
-from model.machine import Precision
+from experiments.tasks.texts import Texts
+from model.heads import TaskModel
+from model.machine import Machine
 from model.pretrained import Base
 
-LOSSES = {"classification": cross_entropy, "multi_label": binary_cross_entropy, "regression": squared_error}
+KINDS: dict[str, type[Task]] = {
+    "span_qa": SpanQA,
+    "classification": Texts,
+    "multi_label": Texts,
+    "regression": Texts,
+}
 
 
-def make_task(spec: Spec, tokenizer: Tokenizer, root: Path) -> "SpanQA | TextTask | MultiTask":
-    """The spec's task, or tasks. Raises InputError for whatever is wrong with their data."""
-    made = {}
-    for name, task in spec.task_specs().items():
-        if task.task == "span_qa":
-            made[name] = SpanQA(task, spec.eval, name, tokenizer, root)
-        else:
-            made[name] = TextTask(task, spec.eval, name, tokenizer, root)
-    return MultiTask(made, spec) if spec.tasks else next(iter(made.values()))
+def make_heads(spec: Spec, outputs: Mapping[str, Outputs], base: Base) -> dict[str, nn.Module]:
+    """A new head for each task. Draws from torch's generator, in the tasks' order."""
+    heads = {}
+    for name, task in spec.tasks.items():
+        if hasattr(nn.ModuleDict(), name):
+            raise InputError(f"tasks.{name}: cannot be a task's name, PyTorch's modules have something called so")
+        width, pooler = base.encoder.config.hidden_size, base.pretrained.pooler
+        try:
+            heads[name] = KINDS[task.task].make_head(task, outputs[name], width, spec.model.head_dropout, pooler)
+        except InputError as error:
+            raise InputError(f"{base.pretrained.name}: {error}") from None
+    return heads
 
 
-def make_head(spec: Spec, outputs: Mapping[str, Outputs], base: Base) -> nn.Module:
-    """A new head for the spec's task, or one for each of its tasks."""
-    heads = {name: _head(spec, task, outputs[name], base) for name, task in spec.task_specs().items()}
-    taken = next((name for name in heads if spec.tasks and hasattr(nn.ModuleDict(), name)), None)
-    if taken is not None:
-        raise InputError(f"tasks.{taken}: cannot be a task's name, PyTorch's modules have something called so")
-    return Heads(heads) if spec.tasks else next(iter(heads.values()))
+class Tasks:
+    """All tasks of a run. Training examples are numbered through: of tasks with 100 and 50 examples, those of the
+    second are 100 to 149."""
 
-
-def _head(spec: Spec, task: TaskSpec, outputs: Outputs, base: Base) -> nn.Module:
-    width, dropout = base.encoder.config.hidden_size, spec.model.head_dropout
-    if task.task == "span_qa":
-        return SpanHead(width, dropout)
-    head = TextHead(width, max(1, len(outputs.labels)), LOSSES[task.task], task.pooling, dropout)
-    if task.pooling == "cls_pooler":
-        if base.pretrained.pooler is None:
-            raise InputError(f"model.pooling: {base.pretrained.name} has no pretrained pooler; use mean or cls")
-        head.pool.load_state_dict(base.pretrained.pooler)
-    return head
-
-
-class MultiTask:
-    """Several tasks over one encoder. Each batch is of one task; see data.batching.mixed_batches for their order."""
-
-    def __init__(self, tasks: dict[str, SpanQA | TextTask], spec: Spec):
-        self.tasks, self.spec = tasks, spec
-        self.parts = [part for task in tasks.values() for part in task.parts]
-        self.lengths = np.concatenate([part.lengths for part in self.parts])
+    def __init__(self, spec: Spec, tokenizer: Tokenizer, root: Path):
+        """Raises InputError for whatever is wrong with a task's data."""
+        self.spec = spec
+        self.tasks = {
+            name: KINDS[task.task](name, task, spec.eval, tokenizer, root) for name, task in spec.tasks.items()
+        }
+        self.parts = [task.part for task in self.tasks.values()]
+        self.lengths = np.concatenate([part.lengths for part in self.parts])  # tokens of each training example
         self._first = np.cumsum([0, *(len(part.lengths) for part in self.parts)])
-        self.outputs = {name: outputs for task in tasks.values() for name, outputs in task.outputs.items()}
-        self.splits = {f"{name} {split}": c for name, task in tasks.items() for split, c in task.splits.items()}
-        self.fingerprints = {f"{name} {split}": f for name, t in tasks.items() for split, f in t.fingerprints.items()}
-        self.train_marks = {name: marks for task in tasks.values() for name, marks in task.train_marks.items()}
-        self.remarks = [remark for task in tasks.values() for remark in task.remarks]
 
-    def _own(self, rows: np.ndarray) -> tuple[str, np.ndarray]:
-        """The task that a batch is of, and its rows by that task's numbers."""
+    @property
+    def outputs(self) -> dict[str, Outputs]:
+        return {name: task.outputs for name, task in self.tasks.items()}
+
+    @property
+    def fingerprints(self) -> dict[str, dict[str, str]]:
+        """{task: {split: sha256}} of the data"""
+        return {name: task.fingerprints for name, task in self.tasks.items()}
+
+    @property
+    def splits(self) -> dict[str, dict[str, dict]]:
+        """{task: {split: counts}}"""
+        return {name: task.splits for name, task in self.tasks.items()}
+
+    def task_of(self, rows: np.ndarray) -> tuple[Task, np.ndarray]:
+        """The task that a batch is of, and its rows by that task's own numbers."""
         which = int(np.searchsorted(self._first, rows[0], side="right")) - 1
-        return list(self.tasks)[which], rows - self._first[which]
+        return list(self.tasks.values())[which], rows - self._first[which]
 
-    def batch(self, rows: np.ndarray, random: np.random.Generator) -> dict[str, Tensor | str | None]:
-        name, own = self._own(rows)
-        return {**self.tasks[name].batch(own, random), "task": name}
+    def batch(self, rows: np.ndarray, random: np.random.Generator) -> dict:
+        """The training examples `rows`, all of one task, as tensors; see `Task.batch`."""
+        task, own = self.task_of(rows)
+        return task.batch(own, random)
 
-    def losses(self, head: Heads, logits: Tensor, batch: dict) -> Tensor:
-        name = batch["task"]
-        return self.spec.tasks[name].weight * self.tasks[name].losses(head[name], logits, batch)
+    def losses(self, model: TaskModel, logits: Tensor, batch: dict) -> Tensor:
+        """What is minimised, for each example of a batch [B]."""
+        return self.tasks[batch["task"]].losses(model.head[batch["task"]], logits, batch)
 
-    def parameters_of(self, model: TaskModel, batches: list[np.ndarray]) -> dict[str, nn.Parameter]:
-        """What a step over these batches can reach: the encoder, and the heads of the tasks that they are of."""
-        heads = tuple(f"head.{self._own(rows)[0]}." for rows in batches)
+    def names_of(self, rows: np.ndarray) -> list[str]:
+        """What the training examples of a batch are called: "q17", of several tasks "qa.q17"."""
+        task, own = self.task_of(rows)
+        return [self.spec.prefix(task.name) + task.ids[i] for i in own]
+
+    def reached(self, model: TaskModel, batches: list[np.ndarray]) -> dict[str, nn.Parameter]:
+        """The parameters that a step over these batches can reach: the encoder's, and those of the heads of its tasks.
+        Other heads rest."""
+        heads = tuple(f"head.{self.task_of(rows)[0].name}." for rows in batches)
         return {name: p for name, p in model.named_parameters() if name.startswith(("encoder.", *heads))}
 
-    def example_ids(self, rows: np.ndarray) -> list[str]:
-        name, own = self._own(rows)
-        return [f"{name} {identifier}" for identifier in self.tasks[name].example_ids(own)]
+    def evaluate(self, model: TaskModel, machine: Machine, split: str = "dev") -> Evaluated:
+        """The metrics of each task; of several, as TASK.metric, beside
 
-    def evaluate(self, model: TaskModel, device: torch.device, precision: Precision, split: str = "dev") -> Evaluated:
-        """The metrics of each task as NAME.metric; loss, the mean of theirs as training mixes them (by the tasks'
-        weights and numbers of training examples); mean, the mean of each task's first metric."""
-        metrics, scores, loss, first = {}, {}, 0.0, []
-        for name, task in self.tasks.items():
-            found = task.evaluate(one_of(model, name), device, precision, split)
-            metrics |= found.named(name).metrics
-            scores |= found.named(name).scores
-            loss += self.spec.tasks[name].weight * len(task.lengths) / len(self.lengths) * found.metrics["loss"]
-            first.append(found.metrics[METRICS[self.spec.tasks[name].task][0]])
-        return Evaluated({"loss": loss, "mean": float(np.mean(first)), **metrics}, scores)
-
-
-def one_of(model: TaskModel, name: str) -> TaskModel:
-    """The model as one of its tasks sees it: the shared encoder under that task's head."""
-    return TaskModel(model.encoder, model.head[name]).train(model.training)
+        loss  the mean of theirs as training mixes them, by the tasks' weights and numbers of training examples
+        mean  the mean of each task's default metric
+        """
+        found = {name: task.evaluate(model, machine, split) for name, task in self.tasks.items()}
+        if len(found) == 1:
+            return next(iter(found.values()))
+        loss = sum(
+            task.spec.weight * len(task.train) / len(self.lengths) * found[name].metrics["loss"]
+            for name, task in self.tasks.items()
+        )
+        defaults = [found[name].metrics[DEFAULTS[task.spec.task]] for name, task in self.tasks.items()]
+        metrics, scores = {"loss": loss, "mean": float(np.mean(defaults))}, {}
+        for name, own in found.items():
+            metrics |= {f"{name}.{key}": value for key, value in own.metrics.items()}
+            scores |= {f"{name}.{key}": value for key, value in own.scores.items()}
+        return Evaluated(metrics, scores)  # tasks have different examples, so there are no joint statistics

@@ -1,30 +1,25 @@
-"""The span QA task: its examples, its batches, its evaluation."""
+"""Span QA as a task: its examples, its head, its evaluation."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
-from tqdm import tqdm
+from torch import nn
 
-from data.batching import Part, eval_batches
 from data.decoding import Answers, decode, max_context
 from data.files import InputError
 from data.labels import Outputs
 from data.readers import Question, Row
 from data.sources import question_set, sample
 from data.splits import duplicates, mark
-from data.squad import Windows, collate, make_windows
+from data.squad import Windows, make_windows
 from data.squad_metrics import Scores, apply_threshold, average, score_each, thresholds
-from data.tokens import make_masking
-from experiments.config.spec import EvalSpec, TaskSpec
-from experiments.tasks.base import Evaluated
-from model.heads import TaskModel
-from model.machine import Precision, to_device
-
-EVAL_BATCH_TOKENS = 4096  # on 2 cores a little faster than 2,048 or 8,192
+from experiments.config.spec import EvalSpec, SpanQATask
+from experiments.tasks.base import Evaluated, Task, predict
+from model.heads import SpanHead, TaskModel
+from model.machine import Machine
 
 
 def as_row(question: Question) -> Row:
@@ -32,101 +27,82 @@ def as_row(question: Question) -> Row:
     return Row(question.question, question.context, None, question.id)
 
 
-class SpanQA:
-    """Training and development windows of an experiment. Building it reads, tokenizes and labels everything."""
+class SpanQA(Task):
+    """Questions about passages, answered by spans of them or by nothing."""
 
-    def __init__(self, spec: TaskSpec, evaluation: EvalSpec, name: str, tokenizer: Tokenizer, root: Path):
-        data, self.spec = spec.data, spec
-        window = {
-            "max_length": data.max_length,
-            "doc_stride": data.doc_stride,
-            "max_query_length": data.max_query_length,
-        }
-        train = question_set(data.source, "train", data.train, data.train_limit, root, data.bad_answers)
-        dev = question_set(data.source, "dev", data.dev, data.dev_limit, root, data.bad_answers)
-        self.train = make_windows(train.questions, tokenizer, **window)
+    spec: SpanQATask
+
+    def __init__(self, name: str, spec: SpanQATask, evaluation: EvalSpec, tokenizer: Tokenizer, root: Path):
+        super().__init__(name, spec, tokenizer)
+        data, decoding = spec.data, spec.decoding
+        train, dev = (
+            question_set(data.source, split, files, limit, root, data.bad_answers)
+            for split, files, limit in (("train", data.train, data.train_limit), ("dev", data.dev, data.dev_limit))
+        )
+        self.outputs = Outputs()  # a start and an end, nothing to remember
+        self.train = windows_of(train.questions, tokenizer, spec)
+        self.ids = [train.questions[number].id for number in self.train.question]
         judged = {"dev": dev.questions}
         if evaluation.train_sample:
             judged["train"] = sample(train.questions, evaluation.train_sample)
-        windows = {split: make_windows(questions, tokenizer, **window) for split, questions in judged.items()}
+        windows = {split: windows_of(questions, tokenizer, spec) for split, questions in judged.items()}
         self._judged = {split: (judged[split], w, max_context(w)) for split, w in windows.items()}
         rows = [[as_row(question) for question in each.questions] for each in (train, dev)]
-        self.train_marks = {name: torch.tensor(sorted({mark(row) for row in rows[0]}))}
+        self.marks = torch.tensor(sorted({mark(row) for row in rows[0]}))
         self.fingerprints = {"train": train.fingerprint, "dev": dev.fingerprint}
-        self.outputs = {name: Outputs()}  # a start and an end, nothing to remember
         self.splits = {
             split: {
                 "examples": len(each.questions),
                 "kind": "questions",
-                **windows.counts,
+                **made.counts,
                 "answers_misplaced": len(each.misplaced),
             }
-            for split, each, windows in (("train", train, self.train), ("dev", dev, windows["dev"]))
+            for split, each, made in (("train", train, self.train), ("dev", dev, windows["dev"]))
         }
         self.splits["dev"] |= duplicates(*rows)
         self.remarks = [f"left out, for example: {remark}" for remark in (*train.misplaced, *dev.misplaced)][:3]
-        self.parts = [Part(self.train.lengths, data.batch_tokens, data.batch_size)]
-        self.lengths = self.train.lengths  # tokens of each training window [N]
-        self._masking = make_masking(tokenizer, data.mask_tokens)
-        self._train_ids = [question.id for question in train.questions]
         # A model that is shown unanswerable questions may answer "no answer"; another must not.
         always = all(question.answers for question in train.questions)
         if always and evaluation.metric.rpartition(".")[2].startswith("best_"):
             raise InputError(f"eval.metric: {evaluation.metric!r} needs training questions without an answer")
-        self.null_threshold = None if always else evaluation.null_threshold
-        self._decoding = {"n_best": evaluation.n_best, "max_answer_length": evaluation.max_answer_length}
+        self.null_threshold = None if always else decoding.null_threshold
 
-    def batch(self, rows: np.ndarray, random: np.random.Generator) -> dict[str, Tensor | None]:
-        """The training windows `rows`. random: for what is drawn anew each time."""
-        batch = collate(self.train, rows)
-        if self._masking:
-            self._masking.apply(batch, random)
-        return batch
+    @staticmethod
+    def make_head(spec: SpanQATask, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> nn.Module:
+        return SpanHead(width, dropout)
 
-    def losses(self, head: nn.Module, logits: Tensor, batch: dict) -> Tensor:
-        """What is minimised, for each window [B]."""
-        return head.loss(logits, batch, self.spec.loss.label_smoothing)
-
-    def parameters_of(self, model: TaskModel, batches: list[np.ndarray]) -> dict[str, nn.Parameter]:
-        """What a step over these batches can reach: all of the model."""
-        return dict(model.named_parameters())
-
-    def example_ids(self, rows: np.ndarray) -> list[str]:
-        return [self._train_ids[i] for i in self.train.question[rows]]
-
-    def evaluate(self, model: TaskModel, device: torch.device, precision: Precision, split: str = "dev") -> Evaluated:
-        """Loss (mean over windows) and the task's metrics on the development set, or on a sample of the training set
-        (split "train"). Leaves the model's mode as it was."""
+    def evaluate(self, model: TaskModel, machine: Machine, split: str = "dev") -> Evaluated:
         questions, windows, usable = self._judged[split]
-        start, end, losses = window_logits(model, windows, device, precision)
-        answers = decode(windows, questions, start, end, usable=usable, **self._decoding)
+        answers, losses = answer(model, self.name, self.spec, questions, windows, machine, usable)
         found, scores = judge(questions, answers, self.null_threshold)
-        per_question = {key: 100 * np.array([each[q.id] for q in questions]) for key, each in scores.items()}
-        return Evaluated({"loss": float(losses.mean()), **found}, per_question)
+        each = {key: 100 * np.array([values[q.id] for q in questions]) for key, values in scores.items()}
+        return Evaluated({"loss": float(losses.mean()), **found}, each)
 
 
-@torch.no_grad()
-def window_logits(
-    model: TaskModel, windows: Windows, device: torch.device, precision: Precision
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Start and end logits, float32 [sum of lengths], and the loss of each window [N]. Leaves the model's mode as it
-    was."""
-    was_training = model.training
-    model.eval()
-    start, end = (np.zeros(len(windows.tokens), dtype=np.float32) for _ in range(2))
-    losses = np.zeros(len(windows))
-    batches = eval_batches(windows.lengths, EVAL_BATCH_TOKENS)
-    for rows in tqdm(batches, desc="evaluating", leave=False, disable=None):
-        batch = to_device(collate(windows, rows), device)
-        with precision.autocast(device):
-            logits = model(batch)  # [B, 2, T]
-        losses[rows] = model.head.loss(logits, batch).cpu().numpy()
-        for row, (start_logits, end_logits) in zip(rows, logits.cpu().numpy(), strict=True):
-            span = slice(windows.begin[row], windows.begin[row + 1])
-            start[span] = start_logits[: span.stop - span.start]
-            end[span] = end_logits[: span.stop - span.start]
-    model.train(was_training)
-    return start, end, losses
+def windows_of(questions: Sequence[Question], tokenizer: Tokenizer, spec: SpanQATask) -> Windows:
+    """The windows of some questions as the spec has them."""
+    return make_windows(questions, tokenizer, spec.data.max_length, spec.data.doc_stride, spec.data.max_query_length)
+
+
+def answer(
+    model: TaskModel,
+    name: str,
+    spec: SpanQATask,
+    questions: Sequence[Question],
+    windows: Windows,
+    machine: Machine,
+    usable: np.ndarray | None = None,
+) -> tuple[list[Answers], np.ndarray]:
+    """What the model answers to each question, and the loss of each window [N]. usable: `max_context(windows)`, where
+    it is at hand."""
+    logits, losses = predict(model, name, windows, machine)
+    start, end = (
+        np.concatenate([own[which, :length] for own, length in zip(logits, windows.lengths, strict=True)])
+        for which in (0, 1)
+    )
+    decoding = spec.decoding
+    answers = decode(windows, questions, start, end, decoding.n_best, decoding.max_answer_length, usable)
+    return answers, losses
 
 
 def judge(

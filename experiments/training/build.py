@@ -1,20 +1,20 @@
-"""From a spec to a model, and what was trained to and from a checkpoint folder."""
+"""From a spec to an encoder with its tokenizer, a model, an optimizer."""
 
-from collections.abc import Callable, Collection
-from pathlib import Path
+from collections.abc import Mapping
 
-from torch import Tensor, nn
+import torch
+from torch import nn
 
 from data.files import InputError
-from experiments.config.spec import Spec
-from lora.adapter import load_adapter, save_adapter
-from lora.inject import PatternError, adapter_parameters, inject, lora_layers
+from data.labels import Outputs
+from experiments.config.optimizers import OPTIMIZERS
+from experiments.config.spec import OptimSpec, Spec
+from experiments.tasks.several import make_heads
+from experiments.training.phases import Group
+from lora.inject import PatternError, inject
 from model.bert import Dropout
 from model.heads import TaskModel
 from model.pretrained import Base, Pretrained, load_encoder, load_tokenizer
-from model.tensors import fill_parameters, read_tensors, write_tensors
-
-HEAD, ENCODER = "head.safetensors", "encoder.safetensors"
 
 
 def load_base(spec: Spec) -> Base:
@@ -23,7 +23,7 @@ def load_base(spec: Spec) -> Base:
     if spec.model.dropout is not None:
         overrides["dropout"] = spec.model.dropout
     encoder, pretrained = load_encoder(spec.model.pretrained, **overrides)
-    longest = max(task.data.max_length for task in spec.task_specs().values())
+    longest = max(task.data.max_length for task in spec.tasks.values())
     if longest > encoder.config.max_positions:
         raise InputError(
             f"data.max_length: {longest}, but {spec.model.pretrained} has only {encoder.config.max_positions} positions"
@@ -38,25 +38,18 @@ def load_base(spec: Spec) -> Base:
     return Base(encoder, pretrained, tokenizer)
 
 
-def build_model(spec: Spec, base: Base, make_head: Callable[[Base], nn.Module]) -> TaskModel:
-    """The encoder of `base`, with LoRA where the spec asks for it, under the head that make_head(base) makes.
-    Random parts draw from torch's generator: seed it first. Every parameter of the result is frozen until
+def build_model(spec: Spec, base: Base, outputs: Mapping[str, Outputs]) -> TaskModel:
+    """The encoder of `base`, with LoRA where the spec asks for it, under a new head for each task. outputs: what each
+    head's outputs mean. Random parts draw from torch's generator: seed it first. Every parameter is frozen until
     `set_trainable`."""
-    encoder = base.encoder
     if spec.lora is not None:
+        variant = {"rslora": spec.lora.rslora}
+        sizes = (spec.lora.targets, spec.lora.rank, spec.lora.alpha)
         try:
-            inject(
-                encoder,
-                spec.lora.targets,
-                spec.lora.rank,
-                spec.lora.alpha,
-                dropout=lambda: Dropout(spec.lora.dropout),
-                ranks=spec.lora.ranks,
-                rslora=spec.lora.rslora,
-            )
+            inject(base.encoder, *sizes, lambda: Dropout(spec.lora.dropout), spec.lora.ranks, **variant)
         except PatternError as error:
             raise InputError(str(error)) from None
-    return TaskModel(encoder, make_head(base)).requires_grad_(False)
+    return TaskModel(base.encoder, make_heads(spec, outputs, base)).requires_grad_(False)
 
 
 def unused_tensors(model: TaskModel, pretrained: Pretrained) -> list[str]:
@@ -65,32 +58,11 @@ def unused_tensors(model: TaskModel, pretrained: Pretrained) -> list[str]:
     return [name for name in pretrained.unused if not (pooled and name.startswith("pooler."))]
 
 
-def _encoder_parameters(model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> dict[str, Tensor]:
-    """{Hugging Face name: parameter} of the encoder's own trained weights; adapters are saved elsewhere."""
-    adapters, chosen = adapter_parameters(model.encoder), {}
-    for name, parameter in model.encoder.named_parameters():
-        if f"encoder.{name}" in trained and name not in adapters:
-            module_path, _, leaf = name.rpartition(".")
-            chosen[f"{pretrained.hugging_face_name(module_path)}.{leaf}"] = parameter
-    return chosen
-
-
-def save_trained(folder: Path, model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> None:
-    """Write what differs from the pretrained checkpoint: head, adapters (PEFT's format), and the encoder parameters
-    among the names in `trained`."""
-    write_tensors(folder / HEAD, dict(model.head.named_parameters()))
-    if any(lora_layers(model.encoder)):
-        save_adapter(model.encoder, folder, pretrained.hugging_face_name, pretrained.name)
-    encoder = _encoder_parameters(model, pretrained, trained)
-    if encoder:
-        write_tensors(folder / ENCODER, encoder)
-
-
-def load_trained(folder: Path, model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> None:
-    """The inverse of `save_trained`. Raises InputError naming what is missing, unexpected or misshapen."""
-    fill_parameters(dict(model.head.named_parameters()), read_tensors(folder / HEAD), folder / HEAD)
-    if any(lora_layers(model.encoder)):
-        load_adapter(model.encoder, folder, pretrained.hugging_face_name)
-    encoder = _encoder_parameters(model, pretrained, trained)
-    if encoder:
-        fill_parameters(encoder, read_tensors(folder / ENCODER), folder / ENCODER)
+def make_optimizer(spec: OptimSpec, groups: list[Group], model: nn.Module) -> torch.optim.Optimizer:
+    """One optimizer for the whole run, with every group that any phase trains. Rates are set before each step."""
+    parameters = dict(model.named_parameters())
+    settings = [
+        {"params": [parameters[name] for name in group.names], "weight_decay": group.weight_decay} for group in groups
+    ]
+    kind = OPTIMIZERS[spec.name]
+    return getattr(torch.optim, kind.torch_name)(settings, lr=spec.lr, **kind.arguments(spec))

@@ -1,7 +1,11 @@
-"""Checkpoints of a run: what is in one beside tensors, when one is due, how it is written, read and checked."""
+"""Checkpoints of a run: what is in one, when one is due, how it is written, read and checked.
+
+A checkpoint is a folder: checkpoint.json, the heads, the adapters in PEFT's format, encoder weights that trained, the
+scores of the development examples at the best evaluation, and, in last/, the state of optimizer and random generators.
+"""
 
 import json
-import time
+from collections.abc import Collection
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,15 +14,19 @@ from torch import Tensor
 
 from data.files import InputError, read_json, sha256_of, shown, surviving, write_json, write_whole
 from data.labels import Outputs
+from experiments.config.optimizers import OPTIMIZERS
 from experiments.config.parse import build
 from experiments.config.spec import Spec
 from experiments.records import SCORES
-from experiments.training.build import save_trained
 from experiments.training.state import Progress, Run
-from model.tensors import read_tensors, write_tensors
+from lora.adapter import load_adapter, save_adapter
+from lora.inject import adapter_parameters, lora_layers
+from model.heads import TaskModel
+from model.pretrained import Pretrained
+from model.tensors import fill_parameters, read_tensors, write_tensors
 
-CHECKPOINT_FORMAT = 4  # raised whenever a checkpoint of before could not be continued to the same numbers
-STATE, TRAINING = "checkpoint.json", "training.safetensors"
+CHECKPOINT_FORMAT = 5  # raised whenever a checkpoint of before could not be continued to the same numbers
+STATE, TRAINING, HEADS, ENCODER = "checkpoint.json", "training.safetensors", "head.safetensors", "encoder.safetensors"
 TRAIN_TEXTS = "train_texts.safetensors"  # in the run folder itself
 
 
@@ -33,12 +41,11 @@ class Checkpoint:
     metrics_bytes: int  # how much of metrics.jsonl it goes with
     metrics_sha256: str  # of that much
     seconds: float  # how long the run had taken
-    recorded_at: float
     scaler: dict  # of torch.amp.GradScaler; empty where it is not in use
     progress: Progress
 
 
-# ---- whose is it? ----------------------------------------------------------------------------------------------------
+# ---- which experiment it belongs to ----------------------------------------------------------------------------------
 
 
 def as_json(spec: Spec) -> dict:
@@ -53,12 +60,12 @@ def identity(run: Run) -> dict:
         del spec["runtime"][key]
     return {
         "spec": spec,
-        "device": run.device.type,
-        "precision": run.precision.name,
+        "device": run.machine.device.type,
+        "precision": run.machine.precision,
         "pretrained": run.pretrained.sha256,
-        "data": run.task.fingerprints,
+        "data": run.tasks.fingerprints,
         # Sums come out in the order that the threads make them.
-        "threads": torch.get_num_threads() if run.device.type == "cpu" else None,
+        "threads": torch.get_num_threads() if run.machine.device.type == "cpu" else None,
     }
 
 
@@ -81,15 +88,17 @@ def validate(run: Run, state: Checkpoint, where: Path) -> None:
     progress, metric = state.progress, run.spec.eval.metric
     phases = len(run.spec.phases)
     if not (
-        0 <= progress.phase_step <= progress.step <= progress.position <= len(run.order)
+        0 <= progress.phase_step <= progress.step <= progress.position <= len(run.plan.order)
         and -1 <= progress.phase <= progress.furthest
         and progress.phase < phases
     ):
-        raise InputError(f"{where}: says step {progress.position} of {len(run.order)}; it is of another run")
+        raise InputError(f"{where}: says step {progress.position} of {len(run.plan.order)}; it is of another run")
     if progress.best is not None and progress.best.metrics.get(metric) is None:
         raise InputError(f"{where}: its best evaluation has no metric {metric!r}; it is of another run")
     if not all(isinstance(value, int | float) for value in state.scaler.values()):
         raise InputError(f"{where}: its scaler holds {shown(state.scaler)}, which is not what was saved")
+    if state.outputs != run.tasks.outputs:
+        raise InputError(f"{where}: its labels (or a regression's scale) are not those of the data; start over")
 
 
 def best_is_saved(folder: Path, state: Checkpoint) -> bool:
@@ -105,6 +114,40 @@ def best_is_saved(folder: Path, state: Checkpoint) -> bool:
     raise InputError(
         f"{folder / 'best'}: is not the best evaluation, of step {expected.step}; restore it, or start over"
     )
+
+
+# ---- what was trained ------------------------------------------------------------------------------------------------
+
+
+def _encoder_parameters(model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> dict[str, Tensor]:
+    """{Hugging Face name: parameter} of the encoder's own trained weights; adapters are saved elsewhere."""
+    adapters, chosen = adapter_parameters(model.encoder), {}
+    for name, parameter in model.encoder.named_parameters():
+        if f"encoder.{name}" in trained and name not in adapters:
+            module_path, _, leaf = name.rpartition(".")
+            chosen[f"{pretrained.hugging_face_name(module_path)}.{leaf}"] = parameter
+    return chosen
+
+
+def save_trained(folder: Path, model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> None:
+    """Write what differs from the pretrained checkpoint: heads, adapters (PEFT's format), and the encoder parameters
+    among the names in `trained`."""
+    write_tensors(folder / HEADS, dict(model.head.named_parameters()))
+    if any(lora_layers(model.encoder)):
+        save_adapter(model.encoder, folder, pretrained.hugging_face_name, pretrained.name)
+    encoder = _encoder_parameters(model, pretrained, trained)
+    if encoder:
+        write_tensors(folder / ENCODER, encoder)
+
+
+def load_trained(folder: Path, model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> None:
+    """The inverse of `save_trained`. Raises InputError naming what is missing, unexpected or misshapen."""
+    fill_parameters(dict(model.head.named_parameters()), read_tensors(folder / HEADS), folder / HEADS)
+    if any(lora_layers(model.encoder)):
+        load_adapter(model.encoder, folder, pretrained.hugging_face_name)
+    encoder = _encoder_parameters(model, pretrained, trained)
+    if encoder:
+        fill_parameters(encoder, read_tensors(folder / ENCODER), folder / ENCODER)
 
 
 # ---- reading and writing --------------------------------------------------------------------------------------------
@@ -135,7 +178,6 @@ def read_checkpoint(folder: Path) -> Checkpoint:
 def save(run: Run, target: Path, training: bool) -> None:
     """Write a checkpoint: what was trained and where the run is, and, with `training`, the rest of what it takes to
     continue bit for bit."""
-    started = time.perf_counter()
 
     def fill(folder: Path) -> None:
         save_trained(folder, run.model, run.pretrained, run.trained())
@@ -147,25 +189,36 @@ def save(run: Run, target: Path, training: bool) -> None:
         state = Checkpoint(
             format=CHECKPOINT_FORMAT,
             identity=identity(run),
-            outputs=run.task.outputs,
+            outputs=run.tasks.outputs,
             sha256={file.name: sha256_of(file) for file in sorted(folder.iterdir())},
-            metrics_bytes=run.log.offset,
-            metrics_sha256=run.log.sha256,
-            seconds=run.log.seconds,
-            recorded_at=run.recorded_at,
+            metrics_bytes=run.writer.offset,
+            metrics_sha256=run.writer.sha256,
+            seconds=run.writer.seconds,
             scaler=run.scaler.state_dict(),
             progress=run.progress,
         )
         write_json(folder / STATE, asdict(state))
 
-    write_whole(target, fill)
-    run.progress.clock.checkpoint += time.perf_counter() - started
+    with run.progress.clock.timing("checkpoint"):
+        write_whole(target, fill)
+
+
+def restore(run: Run, state: Checkpoint, folder: Path) -> None:
+    """Put the run where a checkpoint was: weights, optimizer, random generators, progress. Writes nothing."""
+    run.progress = state.progress
+    names = {parameter: name for name, parameter in run.model.named_parameters()}
+    load_trained(folder, run.model, run.pretrained, run.trained())
+    restore_training(folder / TRAINING, run.optimizer, run.spec.optim.name, names)
+    if (folder / SCORES).is_file():
+        run.best_scores = read_tensors(folder / SCORES)
+    if state.scaler.keys() == run.scaler.state_dict().keys():
+        run.scaler.load_state_dict(state.scaler)
 
 
 def save_last(run: Run) -> None:
     """Write last/, to resume from."""
     save(run, run.folder / "last", training=True)
-    run.saved_at = (run.progress.position, run.progress.step, run.log.seconds)
+    run.saved = (run.progress.position, run.progress.step, run.writer.seconds)
 
 
 def save_best(run: Run) -> None:
@@ -175,10 +228,10 @@ def save_best(run: Run) -> None:
 
 def checkpoint_due(run: Run) -> bool:
     """Whether the spec's number of steps or seconds has passed since the last checkpoint."""
-    runtime, (position, _, seconds) = run.spec.runtime, run.saved_at
+    runtime, (position, _, seconds) = run.spec.runtime, run.saved
     if runtime.checkpoint_steps is not None and run.progress.position - position >= runtime.checkpoint_steps:
         return True
-    return runtime.checkpoint_seconds is not None and run.log.seconds - seconds >= runtime.checkpoint_seconds
+    return runtime.checkpoint_seconds is not None and run.writer.seconds - seconds >= runtime.checkpoint_seconds
 
 
 def training_tensors(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> dict[str, Tensor]:
@@ -195,17 +248,9 @@ def training_tensors(optimizer: torch.optim.Optimizer, names: dict[Tensor, str])
     return tensors
 
 
-# What each optimizer keeps for a parameter it has stepped on.
-OPTIMIZER_STATE = {
-    torch.optim.AdamW: {"step", "exp_avg", "exp_avg_sq"},
-    torch.optim.Adam: {"step", "exp_avg", "exp_avg_sq"},
-    torch.optim.SGD: {"momentum_buffer"},
-    torch.optim.RMSprop: {"step", "square_avg"},
-}
-
-
-def restore_training(path: Path, optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> None:
-    """Read `training_tensors` back from a file. Raises InputError for the state of another model or optimizer."""
+def restore_training(path: Path, optimizer: torch.optim.Optimizer, kind: str, names: dict[Tensor, str]) -> None:
+    """Read `training_tensors` back from a file. kind: the optimizer's name in the spec. Raises InputError for the state
+    of another model or optimizer."""
     saved: dict[str, dict[str, Tensor]] = {}
     tensors = read_tensors(path)
     for full_key, value in tensors.items():
@@ -216,7 +261,7 @@ def restore_training(path: Path, optimizer: torch.optim.Optimizer, names: dict[T
     fused = {parameter for group in optimizer.param_groups if group.get("fused") for parameter in group["params"]}
     for name, state in saved.items():
         parameter = parameters.get(name)
-        if parameter is None or state.keys() != OPTIMIZER_STATE[type(optimizer)]:
+        if parameter is None or state.keys() != OPTIMIZERS[kind].state:
             raise InputError(f"{path}: {', '.join(sorted(state))} of {name} is not what this run's optimizer keeps")
         for key, value in state.items():
             if value.shape != (() if key == "step" else parameter.shape):

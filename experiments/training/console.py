@@ -1,23 +1,25 @@
-"""Between a run and the person at its terminal: what is shown (the banner, a line per evaluation, the last screen), and
-the signals that stop it."""
+"""Between a run and the person at its terminal: the banner, a line per evaluation, the last screen, the one line about
+what went wrong, and the signals that stop a run."""
 
 import shlex
 import signal
 import sys
 from dataclasses import asdict
 
-from data.files import one_line
-from experiments.terminal import amount, clock_line, duration, number, say
+from data.files import InputError, one_line, reason
+from experiments.config.metrics import number, shown_in
+from experiments.terminal import amount, clock_line, duration, refuse, say
 from experiments.training.build import unused_tensors
 from experiments.training.phases import phase_table
 from experiments.training.state import Run
+from model import machine
 
 
 def banner(run: Run, remark: str | None) -> None:
-    """One screen: what trains, how much of it, on what. remark: how it begins, where that is worth saying."""
+    """Say in one screen what trains, how much of it, on what. remark: how the run begins, if that is worth saying."""
     spec, config, pretrained = run.spec, run.model.encoder.config, run.pretrained
     total = sum(parameter.numel() for parameter in run.model.parameters())
-    kinds = dict.fromkeys(task.task for task in spec.task_specs().values())
+    kinds = dict.fromkeys(task.task for task in spec.tasks.values())
     say(f"{spec.name}: {' and '.join(kinds)}, seed {spec.seed}")
     say(
         f"  model    {pretrained.name}: {config.num_layers} layers, {config.hidden_size} wide, "
@@ -26,17 +28,19 @@ def banner(run: Run, remark: str | None) -> None:
     unused = unused_tensors(run.model, pretrained)
     if unused:
         say(f"           not used from the checkpoint: {', '.join(unused)}")
-    for split, counts in run.task.splits.items():
-        notes = [text.format(f"{counts[key]:,}") for key, text in NOTES.items() if counts.get(key)]
-        say(f"  {split:8} " + ", ".join([f"{counts['examples']:,} {counts['kind']}", *notes, *leaks(counts)]))
-    for text in run.task.remarks:
-        say(f"           {one_line(text)}")
-    say(f"  machine  {run.device}, {run.precision.name} ({run.precision.reason})")
+    for name, task in run.tasks.tasks.items():
+        for split, counts in task.splits.items():
+            notes = [text.format(f"{counts[key]:,}") for key, text in NOTES.items() if counts.get(key)]
+            facts = [f"{counts['examples']:,} {counts['kind']}", *notes, *leaks(counts)]
+            say(f"  {spec.prefix(name) + split:8} {', '.join(facts)}")
+        for text in task.remarks:
+            say(f"           {one_line(text)}")
+    say(f"  machine  {run.machine.device}, {run.machine.precision} ({run.machine.reason})")
     for index, phase in enumerate(spec.phases):
         rows = phase_table(run.model, run.groups, phase, index)
         trained = sum(row["parameters"] for row in rows)
         say(
-            f"  phase    {phase.name}: {phase.epochs:g} epochs, {run.phase_steps(index)} steps, "
+            f"  phase    {phase.name}: {phase.epochs:g} epochs, {run.plan.steps(index)} steps, "
             f"trains {amount(trained)} parameters ({100 * trained / total:.2f} %)"
         )
         say("           " + ", ".join(f"{row['part']} {amount(row['parameters'])} at {row['lr']:.2g}" for row in rows))
@@ -58,26 +62,30 @@ NOTES = {
 
 
 def leaks(counts: dict) -> list[str]:
-    """Which of the development examples are training examples too; said as well where none is."""
+    """How many development examples are training examples too; said even if there is none."""
     if "near_duplicates" not in counts:
         return []
     exact, near = counts["duplicates"], counts["near_duplicates"] - counts["duplicates"]
     return [f"{exact:,} of them in the training set too, {near:,} more but for case, accents, punctuation and spaces"]
 
 
-IN_A_LINE = ("loss", "mean", "exact", "accuracy", "macro_f1", "f1", "micro_f1", "rmse", "mae", "pearson")
-
-
 def metrics_line(metrics: dict[str, float]) -> str:
-    """The metrics that fit a line: "loss 1.234  exact 56.7  f1 65.4"; `eval.py summary` shows all."""
-    return "  ".join(f"{key} {number(metrics[key], key)}" for key in IN_A_LINE if key in metrics)
+    """The metrics that fit a line: "loss 1.234  exact 56.7  f1 65.4". `eval.py summary` shows more."""
+    names = [name for name in shown_in(metrics, "line") if "." not in name]
+    return "  ".join(f"{name} {number(metrics[name], name)}" for name in names)
+
+
+def evaluation_line(run: Run, metrics: dict[str, float], best: bool) -> None:
+    """Say how an evaluation came out."""
+    say(f"  epoch {run.epoch:5.2f}  {run.phase_name:12} {metrics_line(metrics)}{'  best' if best else ''}")
 
 
 def ending(run: Run, reason: str) -> None:
-    """One screen: how it ended, the best evaluation and where it is, what to type next."""
-    progress, clock = run.progress, run.progress.clock
-    say(f"{run.spec.name}: {reason} after {progress.step} steps, {run.epoch:.2f} epochs, {duration(run.log.seconds)}")
-    say("  time     " + clock_line(asdict(clock)))
+    """Say in one screen how the run ended, what its best evaluation was, where that is, and what to type next."""
+    progress = run.progress
+    seconds = duration(run.writer.seconds)
+    say(f"{run.spec.name}: {reason} after {progress.step} steps, {run.epoch:.2f} epochs, {seconds}")
+    say("  time     " + clock_line(asdict(progress.clock)))
     if progress.best:
         best = progress.best
         say(f"  best     {metrics_line(best.metrics)}  (step {best.step}, epoch {best.epoch:.2f})")
@@ -85,6 +93,52 @@ def ending(run: Run, reason: str) -> None:
     elif reason != "diverged":
         say(f"  best     none: {run.spec.eval.metric} was no finite number at any evaluation, so there is no best/")
     say(f"  next     python eval.py summary {run.folder}")
+    if reason == "diverged":
+        complain(
+            f"{progress.nonfinite} steps in a row had no finite loss or gradient; metrics.jsonl names their examples, "
+            f"last/ holds step {run.saved[1]}. Lower optim.lr, or raise warmup_ratio"
+        )
+
+
+# ---- what went wrong -------------------------------------------------------------------------------------------------
+
+
+def complain(text: str) -> None:
+    """Say on stderr, in one line, what went wrong."""
+    say(f"train.py: {one_line(text)}", sys.stderr)
+
+
+def explain(error: BaseException, begun: bool, go_on: str) -> int:
+    """Say what ended the program. Returns the exit code: 1 where the run cannot go on, 2 where something handed in is
+    wrong, 130 for Ctrl-C. A fault of the code is raised again. begun: there is a run folder with a checkpoint. go_on:
+    the command that resumes the run."""
+    said = reason(error)
+    if isinstance(error, KeyboardInterrupt):
+        at_once = f"stopped at once; go on from the last checkpoint: {go_on}"
+        complain(at_once if begun else "interrupted before training began")
+        return 130
+    if isinstance(error, InputError) or (isinstance(error, OSError) and not begun):
+        return refuse("train.py", error)
+    if isinstance(error, OSError):
+        complain(f"{said}; last/ is intact. Make it writable or make room, then: {go_on}")
+        return 1
+    if machine.out_of_memory(error):
+        advice = "last/ is intact. Lower data.batch_tokens and start over" if begun else "it takes more to set this up"
+        complain(f"{said}; {advice}")
+        return 1
+    raise error
+
+
+NOT_REPEATED = ("--overwrite", "--resume", "--resume-anyway")
+
+
+def resume_command(argv: list[str] | None) -> str:
+    """What to type to continue this run."""
+    words = [word for word in (sys.argv[1:] if argv is None else argv) if word not in NOT_REPEATED]
+    return shlex.join(["python", "train.py", *words, "--resume"])
+
+
+# ---- signals ---------------------------------------------------------------------------------------------------------
 
 
 class Signals:
@@ -105,12 +159,3 @@ class Signals:
     def __exit__(self, *exception) -> None:
         for each, handler in self._before.items():
             signal.signal(each, handler)
-
-
-NOT_REPEATED = ("--overwrite", "--resume", "--resume-anyway")
-
-
-def resume_command(argv: list[str] | None) -> str:
-    """What to type to continue this run."""
-    words = [word for word in (sys.argv[1:] if argv is None else argv) if word not in NOT_REPEATED]
-    return shlex.join(["python", "train.py", *words, "--resume"])

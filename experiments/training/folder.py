@@ -1,10 +1,10 @@
 """A run's folder on disk: complete from the moment it is there, and continued after any interruption.
 
 runs/<name>/  spec.json      the resolved experiment
-              metrics.jsonl  the diary, see experiments/records.py
+              metrics.jsonl  the records, see experiments/records.py
               last/          checkpoint to resume from: what was trained, optimizer, random generators, progress
               best/          what was trained, as it was at the best evaluation
-              train_texts.safetensors   by which `eval.py score` knows texts that were trained on (data.splits.mark)
+              train_texts.safetensors   fingerprints of the training texts (data.splits.mark), for `eval.py score`
 runs/.<name>.lock            while a process works on the run
 """
 
@@ -15,34 +15,34 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+from torch import Tensor
+
 from data.files import InputError, recover, surviving, write_json, write_whole
-from experiments import records as runlog
-from experiments.records import SCORES
-from experiments.training.build import load_trained, unused_tensors
+from experiments.records import FILE, VERSION, Writer, beyond
+from experiments.training.build import unused_tensors
 from experiments.training.checkpoint import (
     CHECKPOINT_FORMAT,
     STATE,
     TRAIN_TEXTS,
-    TRAINING,
     best_is_saved,
     differences,
     identity,
     read_checkpoint,
-    restore_training,
+    restore,
     save,
     save_best,
     validate,
 )
 from experiments.training.state import Run
 from model import machine
-from model.tensors import read_tensors, write_tensors
+from model.tensors import write_tensors
 
 # ---- one process at a time -------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
 def claim(folder: Path) -> Iterator[None]:
-    """Hold the run folder against other processes. The system lets go of it however this one ends. Raises InputError
+    """Hold the run folder against other processes. The system releases it however this one ends. Raises InputError
     where another holds it."""
     real = Path(os.path.realpath(folder))  # by whatever name it is reached
     real.parent.mkdir(parents=True, exist_ok=True)
@@ -100,13 +100,13 @@ def open_folder(run: Run, resume: bool, overwrite: bool, anyway: bool = False) -
 
 
 def _begin(run: Run) -> None:
-    """A run folder with spec.json, the `run` record and a checkpoint of step 0, there as a whole or not at all; what
-    an earlier run left is replaced."""
+    """Make a run folder with spec.json, the `run` record and a checkpoint of step 0, whole or not at all. It replaces
+    an earlier run."""
 
     def fill(folder: Path) -> None:
         write_json(folder / "spec.json", asdict(run.spec))
-        write_tensors(folder / TRAIN_TEXTS, run.task.train_marks)
-        run.log = runlog.RunLog(folder)
+        write_tensors(folder / TRAIN_TEXTS, _marks(run))
+        run.writer = Writer(folder)
         _record_run(run)
         save(run, folder / "last", training=True)
 
@@ -114,57 +114,53 @@ def _begin(run: Run) -> None:
     write_whole(run.folder, fill)
 
 
+def _marks(run: Run) -> dict[str, Tensor]:
+    """{task: fingerprints of its training texts}"""
+    return {name: task.marks for name, task in run.tasks.tasks.items()}
+
+
 def _record_run(run: Run) -> None:
-    """The `run` record: which experiment, with what, on what."""
+    """Write the `run` record: which experiment, with what, on what."""
     unused = unused_tensors(run.model, run.pretrained)
     run.record(
         "run",
-        version=runlog.VERSION,
+        version=VERSION,
+        program=run.program,
         spec=asdict(run.spec),
         seed=run.spec.seed,
         **machine.git_state(Path(__file__).parent),
-        **machine.describe(run.device),
-        precision=run.precision.name,
-        precision_reason=run.precision.reason,
-        data={"fingerprints": run.task.fingerprints, "splits": run.task.splits},
+        **machine.describe(run.machine.device),
+        precision=run.machine.precision,
+        precision_reason=run.machine.reason,
+        data={"fingerprints": run.tasks.fingerprints, "splits": run.tasks.splits},
         pretrained={"name": run.pretrained.name, "sha256": run.pretrained.sha256, "unused": unused},
         parameters=sum(parameter.numel() for parameter in run.model.parameters()),
-        steps_planned=len(run.order),
+        steps_planned=len(run.plan.order),
     )
 
 
 def _continue(run: Run, anyway: bool) -> str:
     """Put the run where its checkpoint was; what metrics.jsonl says beyond that is cut off and will be written anew."""
     folder = surviving(run.folder)
-    last, diary = surviving(folder / "last"), folder / runlog.FILE
+    last = surviving(folder / "last")
     if last is None:
         raise InputError(f"{folder}: cannot be resumed, it has no checkpoint (last/); --overwrite starts over")
     state = read_checkpoint(last)
-    now = {"format": CHECKPOINT_FORMAT, **identity(run)}
-    changed = differences(now, {"format": state.format, **state.identity})
+    changed = differences({"format": CHECKPOINT_FORMAT, **identity(run)}, {"format": state.format, **state.identity})
     if changed and not anyway:
         raise InputError(
             f"{last}: belongs to another experiment: {'; '.join(changed)}. Undo that, or continue with --resume-anyway"
         )
     validate(run, state, last / STATE)
-    if state.outputs != run.task.outputs:
-        raise InputError(f"{last}: its labels (or a regression's scale) are others than the data's; start over")
     best_is_there = best_is_saved(folder, state)
-    extra, torn = runlog.beyond(diary, state.metrics_bytes, state.metrics_sha256)
-    run.progress = state.progress
-    load_trained(last, run.model, run.pretrained, run.trained())
-    restore_training(last / TRAINING, run.optimizer, {p: name for name, p in run.model.named_parameters()})
-    if (last / SCORES).is_file():
-        run.best_scores = read_tensors(last / SCORES)
-    if state.scaler.keys() == run.scaler.state_dict().keys():
-        run.scaler.load_state_dict(state.scaler)
+    extra, torn = beyond(folder / FILE, state.metrics_bytes, state.metrics_sha256)
+    restore(run, state, last)
 
     # All of it was readable: from here on, something is written.
     for place in (run.folder, run.folder / "last", run.folder / "best"):
         recover(place)
-    run.log = runlog.RunLog(run.folder, offset=state.metrics_bytes, seconds=state.seconds)
-    run.recorded_at = state.recorded_at
-    run.saved_at = (run.progress.position, run.progress.step, run.log.seconds)
+    run.writer = Writer(run.folder, offset=state.metrics_bytes, seconds=state.seconds)
+    run.saved = (run.progress.position, run.progress.step, run.writer.seconds)
     cut = f"; {extra} later record(s) cut off, to be written again" if extra else ""
     message = f"at step {run.progress.step}, epoch {run.epoch:.2f}{cut}{'; a torn last line removed' if torn else ''}"
     run.record("event", event="resumed", message=message, **machine.git_state(Path(__file__).parent))
@@ -172,7 +168,7 @@ def _continue(run: Run, anyway: bool) -> str:
         run.record("event", event="resumed anyway", message="; ".join(changed))
         _record_run(run)
         write_json(run.folder / "spec.json", asdict(run.spec))
-        write_tensors(run.folder / TRAIN_TEXTS, run.task.train_marks)
+        write_tensors(run.folder / TRAIN_TEXTS, _marks(run))
     if not best_is_there:
         save_best(run)
     return f"resumed {message}"

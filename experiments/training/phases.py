@@ -1,24 +1,26 @@
-"""What trains, and how fast: pure functions of the spec and of where the run is. Nothing is switched on or off by an
-event that a resumed run could have missed.
+"""What trains, how fast, and when: pure functions of the spec and of where the run is. Nothing is switched on or off by
+an event that a resumed run could have missed.
 """
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from torch import nn
 
+from data.batching import Part, TrainingOrder
 from data.files import InputError
-from experiments.config.spec import LAYER_RANGE, OptimSpec, PhaseSpec
+from experiments.config.spec import LAYER_RANGE, OptimSpec, PhaseSpec, Spec
 from lora.inject import adapter_parameters
+from model.heads import TaskModel
 
 # ---- what trains -----------------------------------------------------------------------------------------------------
 
 
 def parts_of(model: nn.Module) -> dict[str, str]:
     """{parameter: the part of the model that it belongs to}: "head", "lora", "embeddings" or "layers.N". Which ones are
-    "lora", the LoRA layers say."""
+    "lora" is what the LoRA layers say."""
     adapters, parts = adapter_parameters(model), {}
     for name, _ in model.named_parameters():
         whose, *pieces = name.split(".")  # encoder.layers.3.mlp..., encoder.embeddings..., head...
@@ -79,16 +81,11 @@ def phase_table(model: nn.Module, groups: Iterable["Group"], phase: PhaseSpec, i
 
 
 def l1_parameters(spec: OptimSpec, model: nn.Module) -> list[nn.Parameter]:
-    """What optim.l1_on names; empty where there is no penalty."""
+    """What optim.l1 penalises now: the parameters that optim.l1_on names, as far as they train."""
     if not spec.l1:
         return []
-    if not spec.l1_on:
-        raise InputError("optim.l1_on: is empty, so optim.l1 has nothing to act on")
-    parts = parts_of(model)
-    for entry in spec.l1_on:
-        if not any(selects(entry, name, part) for name, part in parts.items()):
-            raise InputError(f"optim.l1_on: {entry!r} selects no parameter")
-    return [p for name, p in model.named_parameters() if any(selects(e, name, parts[name]) for e in spec.l1_on)]
+    parts, trained = parts_of(model), [(name, p) for name, p in model.named_parameters() if p.requires_grad]
+    return [p for name, p in trained if any(selects(entry, name, parts[name]) for entry in spec.l1_on)]
 
 
 # ---- how fast --------------------------------------------------------------------------------------------------------
@@ -98,7 +95,7 @@ def l1_parameters(spec: OptimSpec, model: nn.Module) -> list[nn.Parameter]:
 class Group:
     """Parameters that share one learning rate in each phase, and one weight decay."""
 
-    label: str  # the part they belong to, as it appears in the log
+    label: str  # the part they belong to, as records call it
     names: tuple[str, ...]
     peaks: tuple[float | None, ...]  # peak learning rate in each phase, None where frozen
     weight_decay: float
@@ -121,12 +118,22 @@ def peak_rate(phase: PhaseSpec, name: str, part: str, default: float, num_layers
     return phase.lr.get(entry, default) * phase.layer_decay**depth
 
 
-def parameter_groups(
-    model: nn.Module, phases: Iterable[PhaseSpec], default_lr: float, weight_decay: float, num_layers: int
-) -> list[Group]:
+def parameter_groups(model: TaskModel, phases: Sequence[PhaseSpec], optim: OptimSpec) -> list[Group]:
     """Every group of every phase, made before the first step. Raises InputError for an entry that selects nothing."""
-    phases = tuple(phases)
-    parts = parts_of(model)
+    parts, num_layers = parts_of(model), model.encoder.config.num_layers
+    check_entries(phases, optim, parts)
+    members: dict[tuple, list[str]] = {}
+    for name, parameter in model.named_parameters():
+        peaks = tuple(peak_rate(phase, name, parts[name], optim.lr, num_layers) for phase in phases)
+        if any(peak is not None for peak in peaks):
+            decay = optim.weight_decay if parameter.ndim > 1 else 0.0
+            members.setdefault((parts[name], peaks, decay), []).append(name)
+    return [Group(part, tuple(names), peaks, decay) for (part, peaks, decay), names in members.items()]
+
+
+def check_entries(phases: Sequence[PhaseSpec], optim: OptimSpec, parts: dict[str, str]) -> None:
+    """Raise InputError for an entry of a train list, or of optim.l1_on, that selects nothing or has no effect. parts:
+    see `parts_of`."""
     for i, phase in enumerate(phases):
         for entry in phase.train:
             if not any(selects(entry, name, part) for name, part in parts.items()):
@@ -134,16 +141,14 @@ def parameter_groups(
                 raise InputError(f"phases.{i}.train: {entry!r} selects no parameter; parts: {known}, all")
             if not any(entry_for(phase, name, part) == entry for name, part in parts.items()):
                 raise InputError(f"phases.{i}.train: {entry!r} is wholly covered by a later entry; remove it")
-    adapters = adapter_parameters(model)
+    adapters = [name for name, part in parts.items() if part == "lora"]
     if adapters and not any(entry_for(phase, name, "lora") for phase in phases for name in adapters):
         raise InputError("lora: no phase trains the adapters; remove the lora group, or add 'lora' to a train list")
-    members: dict[tuple, list[str]] = {}
-    for name, parameter in model.named_parameters():
-        peaks = tuple(peak_rate(phase, name, parts[name], default_lr, num_layers) for phase in phases)
-        if any(peak is not None for peak in peaks):
-            decay = weight_decay if parameter.ndim > 1 else 0.0
-            members.setdefault((parts[name], peaks, decay), []).append(name)
-    return [Group(part, tuple(names), peaks, decay) for (part, peaks, decay), names in members.items()]
+    if optim.l1 and not optim.l1_on:
+        raise InputError("optim.l1_on: is empty, so optim.l1 has nothing to act on")
+    for entry in optim.l1_on if optim.l1 else ():
+        if not any(selects(entry, name, part) for name, part in parts.items()):
+            raise InputError(f"optim.l1_on: {entry!r} selects no parameter")
 
 
 def rate_factor(phase: PhaseSpec, step: int, steps: int) -> float:
@@ -158,3 +163,43 @@ def rate_factor(phase: PhaseSpec, step: int, steps: int) -> float:
     done = (step - warmup) / max(1, steps - warmup)  # 0 <= done < 1
     shape = {"constant": 1.0, "linear": 1.0 - done, "cosine": 0.5 * (1.0 + math.cos(math.pi * done))}[phase.schedule]
     return phase.floor + (1.0 - phase.floor) * shape
+
+
+# ---- when ------------------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The steps of a run. Positions count places in the data order, from 0."""
+
+    order: TrainingOrder
+    phase_ends: list[int]  # position after each phase
+    evaluate_at: frozenset[int]  # positions after which an evaluation is due
+
+    def phase_at(self, position: int) -> int:
+        """The index of the phase that takes the step at this position."""
+        return next(i for i, end in enumerate(self.phase_ends) if position < end)
+
+    def span(self, phase: int) -> tuple[int, int]:
+        """The positions where a phase begins and ends."""
+        return self.phase_ends[phase - 1] if phase else 0, self.phase_ends[phase]
+
+    def steps(self, phase: int) -> int:
+        begin, end = self.span(phase)
+        return end - begin
+
+
+def make_plan(spec: Spec, parts: Sequence[Part]) -> Plan:
+    """When each phase and each evaluation takes place. Raises InputError for a phase without a step."""
+    ends = [sum(phase.epochs for phase in spec.phases[: i + 1]) for i in range(len(spec.phases))]  # in epochs
+    order = TrainingOrder(parts, ends[-1], spec.seed, spec.optim.accumulate)
+    phase_ends = [order.position(end) for end in ends]
+    for phase, begin, end in zip(spec.phases, [0, *phase_ends], phase_ends, strict=False):
+        if begin == end:
+            raise InputError(f"phases: {phase.name!r}, {phase.epochs:g} epochs long, is shorter than one step")
+    if spec.eval.every_steps:
+        regular = range(spec.eval.every_steps, len(order) + 1, spec.eval.every_steps)
+    else:
+        every = spec.eval.every_epochs or 1.0
+        regular = [order.position(k * every) for k in range(1, int(ends[-1] / every + 1e-9) + 1)]
+    return Plan(order, phase_ends, frozenset({*regular, *phase_ends} - {0}))

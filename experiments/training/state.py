@@ -1,35 +1,24 @@
 """A run in memory: everything `train.py` works on, and `Progress`, which says where it is."""
 
+import contextlib
+import math
+import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import nn
 
-from data.batching import TrainingOrder
-from experiments import records as runlog
+from experiments.config.metrics import direction
 from experiments.config.spec import Spec
-from experiments.tasks.several import MultiTask
-from experiments.tasks.span_qa import SpanQA
-from experiments.tasks.texts import TextTask
-from experiments.training.phases import Group, trained_names
-from model import machine
+from experiments.records import Writer
+from experiments.tasks.base import Evaluated
+from experiments.tasks.several import Tasks
+from experiments.training.phases import Group, Plan, rate_factor, trained_names
 from model.heads import TaskModel
+from model.machine import Machine, peak_memory_mb
 from model.pretrained import Pretrained
-
-
-@dataclass
-class Sums:
-    """What has added up since the last train record."""
-
-    loss: float = 0.0  # of examples, not of batches
-    examples: int = 0
-    tokens: int = 0  # real ones
-    padded_tokens: int = 0  # real ones and padding
-    steps: int = 0
-    norm: float = 0.0
-    norm_max: float = 0.0
-    clipped: int = 0  # steps whose gradient was longer than optim.clip
 
 
 @dataclass
@@ -40,6 +29,52 @@ class Clock:
     data: float = 0.0
     eval: float = 0.0
     checkpoint: float = 0.0
+
+    @contextlib.contextmanager
+    def timing(self, activity: str) -> Iterator[None]:
+        """Count the time that the block takes."""
+        started = time.perf_counter()
+        yield
+        setattr(self, activity, getattr(self, activity) + time.perf_counter() - started)
+
+
+@dataclass
+class Sums:
+    """What has added up since the last train record."""
+
+    since: float = 0.0  # the clock of training when these sums began
+    loss: float = 0.0  # of examples, not of batches
+    examples: int = 0
+    tokens: int = 0  # real ones
+    padded_tokens: int = 0  # real ones and padding
+    steps: int = 0
+    norm: float = 0.0
+    norm_max: float = 0.0
+    clipped: int = 0  # steps whose gradient was longer than optim.clip
+
+    def add_step(self, examples: int, loss: float, norm: float, clip: float | None) -> None:
+        """Count a step that was taken."""
+        self.loss += loss * examples
+        self.examples += examples
+        self.steps += 1
+        self.norm += norm
+        self.norm_max = max(self.norm_max, norm)
+        self.clipped += clip is not None and norm > clip
+
+    def means(self, now: float) -> dict:
+        """The fields of a train record. now: the clock of training."""
+        seconds = max(1e-9, now - self.since)
+        return {
+            "loss": self.loss / self.examples if self.examples else None,
+            "examples": self.examples,
+            "tokens": self.tokens,
+            "grad_norm": self.norm / self.steps if self.steps else None,
+            "grad_norm_max": self.norm_max,
+            "clipped": self.clipped / self.steps if self.steps else None,
+            "examples_per_second": self.examples / seconds,
+            "tokens_per_second": self.tokens / seconds,
+            "padding": 1 - self.tokens / self.padded_tokens,
+        }
 
 
 @dataclass
@@ -54,17 +89,16 @@ class Best:
 
 @dataclass
 class Progress:
-    """Where a run is: everything beside tensors that decides what it will write next."""
+    """Where a run is: everything beside tensors that decides what it will write next. Every checkpoint holds it."""
 
     position: int = 0  # places of the data order done, skipped ones included
     step: int = 0  # optimizer steps taken
     phase: int = -1  # index into spec.phases; -1: not begun
-    furthest: int = -1  # the highest such index so far: what has trained is saved, also if an earlier phase is entered
+    furthest: int = -1  # the highest such index so far: what has trained is saved, even if an earlier phase comes again
     phase_step: int = 0  # optimizer steps when the phase began
     best: Best | None = None
     since_best: int = 0  # evaluations since the best
     nonfinite: int = 0  # steps in a row that were skipped because the loss or the gradient was not finite
-    stopped_early: bool = False
     sums: Sums = field(default_factory=Sums)
     clock: Clock = field(default_factory=Clock)
 
@@ -75,39 +109,98 @@ class Run:
 
     spec: Spec
     folder: Path
-    device: torch.device
-    precision: machine.Precision
+    machine: Machine
     model: TaskModel
     pretrained: Pretrained
-    task: SpanQA | TextTask | MultiTask
-    order: TrainingOrder
-    phase_ends: list[int]  # position after each phase
-    evaluate_at: set[int]  # positions after which an evaluation is due
+    tasks: Tasks
+    plan: Plan
     groups: list[Group]
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    l1: list[nn.Parameter]  # what optim.l1 penalises
-    best_scores: dict[str, torch.Tensor] = field(default_factory=dict)  # of each dev example, at the best evaluation
+    writer: Writer = field(init=False)  # of metrics.jsonl, open once the folder is
     progress: Progress = field(default_factory=Progress)
-    log: runlog.RunLog | None = None  # open once the folder is
-    saved_at: tuple[int, int, float] = (0, 0, 0.0)  # position, step and seconds of the last checkpoint
-    recorded_at: float = 0.0  # progress.clock.train at the last train record
+    best_scores: dict[str, torch.Tensor] = field(default_factory=dict)  # of each dev example, at the best evaluation
+    program: str = "train.py"  # what trains: for the run record
+    saved: tuple[int, int, float] = (0, 0, 0.0)  # position, step and seconds of the last checkpoint
 
     @property
     def epoch(self) -> float:
-        return self.order.epochs_at(self.progress.position)
+        return self.plan.order.epochs_at(self.progress.position)
 
-    def phase_span(self, index: int) -> tuple[int, int]:
-        """The positions where a phase begins and ends."""
-        return self.phase_ends[index - 1] if index else 0, self.phase_ends[index]
+    @property
+    def phase_name(self) -> str:
+        return self.spec.phases[self.progress.phase].name
 
-    def phase_steps(self, index: int) -> int:
-        begin, end = self.phase_span(index)
-        return end - begin
-
-    def record(self, kind: str, **fields) -> dict:
-        return self.log.write(kind, self.progress.step, self.epoch, **fields)
+    @property
+    def out_of_patience(self) -> bool:
+        """Whether eval.patience evaluations in a row were no new best."""
+        patience = self.spec.eval.patience
+        return patience is not None and self.progress.since_best >= patience
 
     def trained(self) -> set[str]:
         """Names of the parameters that have trained so far."""
         return trained_names(self.model, self.spec.phases[: self.progress.furthest + 1])
+
+    def set_rates(self) -> dict[str, float]:
+        """Give every group its learning rate for the coming step. Returns {part: rate} of what trains."""
+        progress, index = self.progress, self.progress.phase
+        # Counted in steps taken: one that was skipped leaves the schedule where it was.
+        step = progress.step - progress.phase_step
+        factor = rate_factor(self.spec.phases[index], step, self.plan.steps(index))
+        rates: dict[str, float] = {}
+        for group, settings in zip(self.groups, self.optimizer.param_groups, strict=True):
+            peak = group.peaks[index]
+            settings["lr"] = 0.0 if peak is None else peak * factor
+            if peak is not None:
+                rates[group.label] = max(rates.get(group.label, 0.0), settings["lr"])
+        return rates
+
+    def check_gradients(self, batches: list[np.ndarray]) -> None:
+        """Raise RuntimeError where something that trains got no gradient from a step over these batches: it would never
+        learn, and nobody would notice."""
+        reached = self.tasks.reached(self.model, batches)
+        silent = [name for name, p in reached.items() if p.requires_grad and p.grad is None]
+        if silent:
+            raise RuntimeError(f"no gradient reached {', '.join(silent)}: they would never train")
+
+    def record(self, kind: str, **fields) -> dict:
+        """Write a record of this moment. Returns it."""
+        return self.writer.write(kind, self.progress.step, self.epoch, **fields)
+
+    def record_training(self, rates: dict[str, float]) -> dict:
+        """Write a train record: means over everything since the last one. rates: {part: learning rate} now."""
+        progress, peak = self.progress, peak_memory_mb(self.machine.device)
+        means = progress.sums.means(progress.clock.train)
+        progress.sums = Sums(since=progress.clock.train)
+        return self.record("train", **means, lr=rates, peak_memory_mb=peak)
+
+    def record_evaluation(self, found: Evaluated, split: str, seconds: float) -> bool:
+        """Write an eval record. Returns whether this evaluation is the best so far, which only one of the development
+        set with a finite metric can be; what is known of the best is kept."""
+        progress, metric = self.progress, self.spec.eval.metric
+        best = split == "dev" and self._is_best(found.metrics)
+        record = self.record(
+            "eval",
+            split=split,
+            phase=self.phase_name,
+            metrics=found.metrics,
+            intervals=found.intervals() if split == "dev" else {},
+            best=best,
+            eval_seconds=seconds,
+            clock=progress.clock,
+        )
+        if best:
+            self.best_scores = {key: torch.from_numpy(scores).float() for key, scores in found.scores.items()}
+            progress.best = Best(progress.step, record["epoch"], self.phase_name, record["metrics"])
+            progress.since_best = 0
+        elif split == "dev":
+            progress.since_best += 1
+            if self.out_of_patience:
+                message = f"{progress.since_best} evaluations without a better {metric}"
+                self.record("event", event="early_stop", message=message)
+        return best
+
+    def _is_best(self, metrics: dict[str, float]) -> bool:
+        metric, best = self.spec.eval.metric, self.progress.best
+        value, sign = metrics[metric], direction(metric)
+        return math.isfinite(value) and (best is None or sign * value > sign * best.metrics[metric])

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from data.files import InputError
-from experiments.config.check import read_spec
-from experiments.config.spec import Spec
-from experiments.records import finished
+from experiments.config.check import open_folds, read_spec
+from experiments.config.spec import ONLY, Spec
+from experiments.records import FILE, read_records
 from experiments.terminal import say
 from experiments.training.checkpoint import as_json, differences
 from experiments.training.folder import check_folder
@@ -40,9 +40,8 @@ def expand(path: Path, assignments: list[str]) -> list[Member]:
     experiment."""
     spec = read_spec(path, assignments, sweeping=True)
     values = {key: list(listed) for key, listed in spec.sweep.items()}
-    for name, task in spec.task_specs().items():
-        if task.data.folds is not None and task.data.fold is None:
-            values.setdefault(f"tasks.{name}.data.fold" if spec.tasks else "data.fold", list(range(task.data.folds)))
+    for key, folds in open_folds(spec).items():
+        values.setdefault(key.removeprefix(f"tasks.{ONLY}."), list(range(folds)))
     if not values:
         raise InputError(f"{path}: --sweep: there is neither a sweep group nor data.folds in it")
     shorts = short_names(list(values))
@@ -84,7 +83,7 @@ def run_sweep(arguments, program: Path) -> int:
     failed = []
     for number, member in enumerate(members, 1):
         folder = arguments.runs / member.name
-        if arguments.resume and finished(folder):
+        if arguments.resume and is_finished(folder):
             check_same(folder, member.spec)
             say(f"[{number} of {len(members)}] {member.name}: is finished")
             continue
@@ -103,6 +102,11 @@ def run_sweep(arguments, program: Path) -> int:
     for name in failed:
         say(f"train.py: {name} could not go on, see above", sys.stderr)
     return 1 if failed else 0
+
+
+def is_finished(folder: Path) -> bool:
+    """Whether the run in a folder, if there is one, has come to its end."""
+    return (folder / FILE).is_file() and read_records(folder).finished
 
 
 def check_same(folder: Path, spec: Spec) -> None:

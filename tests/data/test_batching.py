@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from data.batching import Part, TrainingOrder, cut_batches, epoch_batches, eval_batches, padded_width
-from data.tokens import pad_rows
+from data.tokens import Tokens, collate
 
 LENGTHS = np.random.default_rng(0).integers(20, 384, 1003)
 
@@ -55,7 +55,8 @@ def test_evaluation_batches_cover_everything_once():
 
 def test_batches_are_padded_to_a_multiple_of_four_and_wide_ones_of_sixteen():
     assert [padded_width(n) for n in (1, 4, 5, 17, 63, 64, 65, 80, 81, 384)] == [4, 4, 8, 20, 64, 64, 80, 80, 96, 384]
-    padded = pad_rows([np.arange(1, 18, dtype=np.int32), np.array([5], dtype=np.int32)], pad=0)
+    tokens = np.array([*range(1, 18), 5], dtype=np.int32)
+    padded = collate(Tokens(tokens, np.array([0, 17, 18]), np.array([17, 1]), pad=0), np.array([0, 1]))["tokens"]
     assert padded.shape == (2, 20) and padded[1].tolist() == [5] + [0] * 19
 
 

@@ -100,7 +100,8 @@ def test_a_pair_is_cut_as_the_original_bert_cuts_it():
 
 def test_texts_and_pairs_become_what_the_tokenizers_library_makes_of_them(tokenizer):
     given = [Row("A good film, really.", None, 1, "a"), Row("Is it?", "It is: café 400km", 0, "b")]
-    texts = tokenize(given, tokenizer, 64)
+    texts, cut = tokenize(given, tokenizer, 64)
+    assert cut == 0
     batch = collate(texts, np.array([1, 0]))
     for place, row in ((0, given[1]), (1, given[0])):
         expected = tokenizer.encode(row.text, row.pair)
@@ -113,8 +114,8 @@ def test_texts_and_pairs_become_what_the_tokenizers_library_makes_of_them(tokeni
 
 def test_long_texts_are_cut_and_counted(tokenizer):
     given = [Row("word " * 100, None, 1, "a"), Row("word " * 100, "a few words", 0, "b"), Row("short", None, 0, "c")]
-    texts = tokenize(given, tokenizer, 32)
-    assert texts.lengths.tolist() == [32, 32, 3] and texts.cut == 2
+    texts, cut = tokenize(given, tokenizer, 32)
+    assert texts.lengths.tolist() == [32, 32, 3] and cut == 2
     sep = tokenizer.token_to_id("[SEP]")
     assert all(texts.tokens[end - 1] == sep for end in texts.begin[1:])
     assert texts.second.tolist() == [32, 32 - 4, 3]  # "a few words [SEP]" is the last four

@@ -7,7 +7,9 @@ import pytest
 from data.files import InputError
 from data.readers import Question
 from data.readers import read_questions as read_contents
-from data.squad import collate, make_windows, token_span
+from data.squad import make_windows, token_span
+from data.tokens import collate
+from model.heads import candidates
 
 CONTEXT = "the man went to the store and bought a gallon of milk"  # 12 words, one token each
 
@@ -196,7 +198,7 @@ def test_a_collated_batch_marks_types_padding_and_candidates(tokenizer):
     assert batch["tokens"].shape == (2, 20)  # 4 + 12 + 1 = 17 tokens, padded to a multiple of 4
     assert batch["mask"].sum(1).tolist() == [7, 17]
     assert batch["types"][0].tolist()[:8] == [0, 0, 0, 0, 1, 1, 1, 0]
-    assert batch["candidates"][0].nonzero().squeeze(1).tolist() == [0, 4, 5]
+    assert candidates(batch["types"])[0].nonzero().squeeze(1).tolist() == [0, 4, 5]
     assert batch["span"].tolist() == [[5, 5], [15, 15]]
 
 

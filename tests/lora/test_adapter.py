@@ -118,7 +118,7 @@ def test_peft_loads_what_we_save_and_we_load_what_peft_saves(tmp_path, checkpoin
 
 
 def test_a_parameter_without_a_place_in_the_file_format_is_not_dropped_in_silence(tmp_path):
-    """Trap 43: it cannot be saved, and says so, until PEFT_KEYS has a key for it."""
+    """Trap 43: it cannot be saved, and says so, until LoRALinear.PEFT_KEYS has a key for it."""
     model = adapted()
     for _, layer in lora_layers(model):
         layer.magnitude = torch.nn.Parameter(torch.ones(layer.out_features))

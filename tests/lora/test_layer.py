@@ -13,7 +13,7 @@ from lora.layer import LoRALinear
 def make_layer(dtype=torch.float32, seed=0, **options) -> LoRALinear:
     """A 48 -> 32 layer whose B is no longer zero."""
     torch.manual_seed(seed)
-    layer = LoRALinear.from_linear(nn.Linear(48, 32).to(dtype), rank=4, alpha=8, **options)
+    layer = LoRALinear(nn.Linear(48, 32).to(dtype), rank=4, alpha=8, **options)
     nn.init.normal_(layer.lora_B, std=0.3)
     return layer
 
@@ -21,12 +21,12 @@ def make_layer(dtype=torch.float32, seed=0, **options) -> LoRALinear:
 def test_a_fresh_layer_computes_exactly_what_the_wrapped_one_does():
     linear, x = nn.Linear(48, 32), torch.randn(5, 48)
     expected = linear(x)
-    assert torch.equal(LoRALinear.from_linear(linear, rank=4, alpha=8)(x), expected)
+    assert torch.equal(LoRALinear(linear, rank=4, alpha=8)(x), expected)
 
 
 def test_the_layer_shares_the_wrapped_weights_and_their_names():
     linear = nn.Linear(48, 32)
-    layer = LoRALinear.from_linear(linear, rank=4, alpha=8)
+    layer = LoRALinear(linear, rank=4, alpha=8)
     assert layer.weight is linear.weight and layer.bias is linear.bias
     assert [name for name, _ in layer.named_parameters()] == ["weight", "bias", "lora_A", "lora_B"]
 
@@ -99,7 +99,7 @@ def test_adapter_dropout_touches_the_adapter_only():
 @pytest.mark.parametrize("rank", [0, 33])
 def test_a_rank_that_does_not_fit_is_an_error(rank):
     with pytest.raises(ValueError, match="rank"):
-        LoRALinear.from_linear(nn.Linear(48, 32), rank=rank, alpha=1)
+        LoRALinear(nn.Linear(48, 32), rank=rank, alpha=1)
 
 
 def test_outputs_and_gradients_equal_the_recorded_ones_of_peft():
@@ -107,7 +107,7 @@ def test_outputs_and_gradients_equal_the_recorded_ones_of_peft():
     number = {name: torch.tensor(values) for name, values in recorded.items() if name != "how"}
     linear = nn.Linear(5, 4)
     linear.load_state_dict({"weight": number["weight"], "bias": number["bias"]})
-    layer = LoRALinear.from_linear(linear, rank=2, alpha=6)
+    layer = LoRALinear(linear, rank=2, alpha=6)
     with torch.no_grad():
         layer.lora_A.copy_(number["A"])
         layer.lora_B.copy_(number["B"])

@@ -9,6 +9,7 @@ from model.heads import (
     SpanHead,
     TextHead,
     binary_cross_entropy,
+    candidates,
     cross_entropy,
     masked_mean,
     squared_error,
@@ -17,15 +18,21 @@ from model.heads import (
 
 def make_batch():
     """2 rows of 6 positions; the candidates are [CLS] and positions 2-4 (row 0) or 3-4 (row 1)."""
-    candidates = torch.tensor([[1, 0, 1, 1, 1, 0], [1, 0, 0, 1, 1, 0]]).bool()
-    return {"candidates": candidates, "span": torch.tensor([[2, 4], [0, 0]])}
+    return {"types": torch.tensor([[0, 0, 1, 1, 1, 1], [0, 0, 0, 1, 1, 1]]), "span": torch.tensor([[2, 4], [0, 0]])}
+
+
+def test_candidates_are_cls_and_the_context_without_the_separator_that_closes_it():
+    inside = torch.tensor([[1, 0, 1, 1, 1, 0], [1, 0, 0, 1, 1, 0]]).bool()
+    assert torch.equal(candidates(make_batch()["types"]), inside)
+    padded = torch.tensor([[0, 0, 0, 1, 1, 1, 0], [0, 0, 0, 1, 0, 0, 0]])  # as in the docstring; an empty context
+    assert candidates(padded).int().tolist() == [[1, 0, 0, 1, 1, 0, 0], [1, 0, 0, 0, 0, 0, 0]]
 
 
 def test_positions_outside_the_context_have_no_probability():
     head, batch = SpanHead(16), make_batch()
     logits = head(torch.randn(2, 6, 16), batch)
     assert logits.shape == (2, 2, 6)
-    outside = ~batch["candidates"][:, None, :].expand(2, 2, 6)
+    outside = ~candidates(batch["types"])[:, None, :].expand(2, 2, 6)
     assert (logits.softmax(-1)[outside] == 0).all()
 
 
@@ -34,7 +41,7 @@ def test_loss_is_the_cross_entropy_over_the_candidates_averaged_over_start_and_e
     logits = head(torch.randn(2, 6, 16), batch)
     loss = head.loss(logits, batch)
     for row in range(2):
-        inside = batch["candidates"][row].nonzero().squeeze(1)
+        inside = candidates(batch["types"])[row].nonzero().squeeze(1)
         expected = 0.0
         for which in range(2):
             target = (inside == batch["span"][row, which]).nonzero().squeeze(1)
@@ -47,7 +54,7 @@ def test_label_smoothing_spreads_over_the_candidates_only():
     logits = head(torch.randn(2, 6, 16), batch)
     loss = head.loss(logits, batch, label_smoothing=0.1)
     for row in range(2):
-        inside = batch["candidates"][row].nonzero().squeeze(1)
+        inside = candidates(batch["types"])[row].nonzero().squeeze(1)
         expected = 0.0
         for which in range(2):
             target = (inside == batch["span"][row, which]).nonzero().squeeze(1)
@@ -116,7 +123,7 @@ def test_logits_are_not_rounded_to_16_bit(head):
     """In bf16 there are 8 bits: answers would tie, and a number around 5 come in steps of 0.03."""
     torch.manual_seed(0)
     hidden = torch.randn(2, 6, 8)
-    batch = {"mask": None, "candidates": torch.ones(2, 6, dtype=torch.bool)}
+    batch = {"mask": None, "types": torch.ones(2, 6, dtype=torch.long)}
     with torch.autocast("cpu", dtype=torch.bfloat16):
         mixed = head(hidden, batch)
     assert mixed.dtype == torch.float32

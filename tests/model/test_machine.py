@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from data.files import InputError
-from model.machine import choose_device, choose_precision, keep_freed_memory, peak_memory_mb, set_malloc
+from model.machine import choose_device, choose_machine, keep_freed_memory, peak_memory_mb, set_malloc
 
 CPU = torch.device("cpu")
 
@@ -20,23 +20,23 @@ CPU = torch.device("cpu")
 def test_auto_takes_bf16_only_where_the_hardware_has_it(monkeypatch, capabilities, name, reason):
     """Trap 21. Fails where bf16 is taken wherever it runs."""
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: capabilities)
-    precision = choose_precision("auto", CPU)
-    assert (precision.name, precision.reason) == (name, reason)
+    machine = choose_machine("cpu", "auto")
+    assert (machine.precision, machine.reason) == (name, reason)
 
 
 def test_a_torch_that_cannot_tell_is_not_reported_as_a_cpu_that_cannot(monkeypatch):
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    precision = choose_precision("auto", CPU)
-    assert precision.name == "fp32" and "cannot tell what this CPU has" in precision.reason
+    machine = choose_machine("cpu", "auto")
+    assert machine.precision == "fp32" and "cannot tell what this CPU has" in machine.reason
 
 
 @pytest.mark.parametrize("amp,name", [("off", "fp32"), ("bf16", "bf16"), ("fp16", "fp16")])
 def test_what_was_asked_for_is_taken(amp, name):
-    precision = choose_precision(amp, CPU)
-    assert precision.name == name and amp in precision.reason
-    with precision.autocast(CPU):
+    machine = choose_machine("cpu", amp)
+    assert machine.precision == name and amp in machine.reason
+    with machine.autocast():
         product = torch.ones(2, 2) @ torch.ones(2, 2)
-    assert product.dtype == (precision.dtype or torch.float32)
+    assert product.dtype == (machine.dtype or torch.float32)
 
 
 @pytest.mark.parametrize("name", ["cuda:99", "abacus", ""])

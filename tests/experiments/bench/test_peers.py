@@ -4,21 +4,22 @@ import json
 import os
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 
+import eval as eval_py
 import train
 from experiments.config.check import read_spec
-from model.heads import EXCLUDED
-from tests.tiny import ROOT, set_up
+from experiments.inference.load import load_run
+from model.heads import EXCLUDED, SpanHead, candidates
+from tests.tiny import FILES, ROOT, records_of, run_main, set_up
 
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
-from experiments.bench.peers import Peer, parameters_by_our_names
+from experiments.bench import peers
+from experiments.bench.peers import through_peers
 from experiments.training.phases import set_trainable
-from train import backward, set_rates
 
 DATA = Path(os.environ.get("DATA_ROOT", ROOT / "data"))  # where Banking77 is looked for
 
@@ -28,47 +29,48 @@ def test_training_follows_transformers_and_peft_step_by_step(experiment, tmp_pat
     """In fp32 without dropout, with our loss on both sides (theirs also spreads over question and padding): the losses
     of 20 AdamW steps agree within 1e-4."""
     settings = ["amp=off", "model.dropout=0", "optim.clip=null", "phases.0.warmup_ratio=0"]
-    run = set_up(experiment(), tmp_path, *settings)
-    follow(run, phase, steps=20)
+    ours, theirs = (set_up(experiment(), tmp_path, *settings) for _ in range(2))
+    follow(ours, theirs, phase, steps=20)
 
 
-def follow(run, phase: int, steps: int) -> None:
+def follow(ours, theirs, phase: int, steps: int) -> None:
     """Both take the same steps from the same parameters; their losses are compared at each."""
-    run.progress.phase = run.progress.furthest = phase
-    peer = Peer(run, "eager").train()
-    for module in peer.modules():
+    theirs = through_peers(theirs, "eager")
+    for module in theirs.model.net.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
-    theirs = parameters_by_our_names(run, peer)
-    set_trainable(run.model, run.spec.phases[phase])
+    (head,), (their_head,) = ours.model.head.values(), theirs.model.head.values()
+    if isinstance(head, SpanHead):
+        allowed = lambda logits, batch: logits.masked_fill(~candidates(batch["types"])[:, None, :], EXCLUDED)  # noqa: E731
+        their_head.loss = lambda logits, batch, *more: head.loss(allowed(logits, batch), batch, *more)
     with torch.no_grad():
-        for name, parameter in run.model.named_parameters():
-            theirs[name].copy_(parameter)
-            theirs[name].requires_grad_(parameter.requires_grad)
-    groups = [
-        {"params": [theirs[name] for name in group.names], "weight_decay": group.weight_decay} for group in run.groups
-    ]
-    optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-8)
-    for position in range(steps):
-        run.progress.step = position
-        set_rates(run)
-        for ours, their in zip(run.optimizer.param_groups, optimizer.param_groups, strict=True):
-            their["lr"] = ours["lr"]
-        rows = run.order[position % len(run.order)]
-        our_loss, _ = backward(run, rows)
-        run.optimizer.step()
-        run.optimizer.zero_grad(set_to_none=True)
-        batch = run.task.batch(rows[0], np.random.default_rng(0))
-        logits = peer(batch)
-        if peer.spans:
-            logits = logits.masked_fill(~batch["candidates"][:, None, :], EXCLUDED)
-            loss = run.model.head.loss(logits, batch).mean()
-        else:
-            loss = peer.loss(logits, batch).mean()
-        loss.backward()
-        optimizer.step()
-        optimizer.zero_grad(set_to_none=True)
-        assert our_loss == pytest.approx(loss.item(), abs=1e-4), position
+        own = dict(theirs.model.named_parameters())
+        for name, parameter in ours.model.named_parameters():
+            own[name].copy_(parameter)
+    losses = []
+    for run in (ours, theirs):
+        run.progress.phase = run.progress.furthest = phase
+        set_trainable(run.model, run.spec.phases[phase])
+        for position in range(steps):
+            run.progress.step = position
+            run.set_rates()
+            losses.append(train.compute_gradients(run, run.plan.order[position % len(run.plan.order)])[0])
+            run.optimizer.step()
+            run.optimizer.zero_grad(set_to_none=True)
+    assert losses[:steps] == pytest.approx(losses[steps:], abs=1e-4)
+
+
+def test_a_run_through_the_libraries_is_a_run_folder_like_any_other(experiment, tmp_path, capsys):
+    """It stands beside ours in a summary, as a row of its own, and can be scored by our model."""
+    path, runs = experiment(eval={"every_epochs": 1}), tmp_path / "runs"
+    assert run_main(path, tmp_path) == 0
+    assert peers.main(["--exp", str(path), "--runs", str(runs)]) == 0
+    assert sorted(p.name for p in (runs / "tiny_peers").iterdir()) == FILES
+    capsys.readouterr()
+    assert eval_py.main(["summary", str(runs / "tiny"), str(runs / "tiny_peers"), "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out)["rows"]) == 2
+    trained, record = load_run(runs / "tiny_peers"), records_of(runs / "tiny_peers", "run")[0]
+    assert record["program"].startswith("transformers ") and not trained.model.training
 
 
 @pytest.mark.parametrize("source", ["generated reviews", "Banking77"])
@@ -80,7 +82,9 @@ def test_full_fine_tuning_of_the_real_checkpoint_follows_a_plain_transformers_lo
         if not (DATA / "banking77" / "train.csv").is_file():
             pytest.skip(f"no banking77/train.csv in {DATA}; DATA_ROOT names the folder")
     spec = {
-        "model": {"task": "classification", "pooling": "cls_pooler", "dropout": 0},
+        "model": {"dropout": 0},
+        "task": "classification",
+        "pooling": "cls_pooler",
         "data": data,
         "phases": [{"name": "full", "epochs": 1, "train": ["all"]}],
         "optim": {"lr": 1e-4, "clip": None},
@@ -88,5 +92,6 @@ def test_full_fine_tuning_of_the_real_checkpoint_follows_a_plain_transformers_lo
         "runtime": {"device": "cpu"},
     }
     (tmp_path / "full.json").write_text(json.dumps(spec))
-    run = train.set_up(read_spec(tmp_path / "full.json"), tmp_path / "runs" / "full", DATA)
-    follow(run, phase=0, steps=50 if source == "Banking77" else 10)
+    spec = read_spec(tmp_path / "full.json")
+    ours, theirs = (train.set_up(spec, tmp_path / "runs" / "full", DATA) for _ in range(2))
+    follow(ours, theirs, phase=0, steps=50 if source == "Banking77" else 10)

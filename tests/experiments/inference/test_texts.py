@@ -12,8 +12,7 @@ import train as train_module
 from data.synthetic.reviews import rating_rows, sentiment_rows
 from experiments.config.check import read_spec
 from experiments.records import read_records
-from experiments.tasks.several import one_of
-from experiments.tasks.texts import predict
+from experiments.tasks.base import predict
 from tests.tiny import run_main, set_up, start_process, started, wait_for_step
 
 COLOURS = ("red", "green", "blue")
@@ -25,7 +24,8 @@ def texts(tmp_path, small_checkpoint):
 
     def write(task="classification", **changes) -> Path:
         raw = {
-            "model": {"pretrained": str(small_checkpoint), "task": task},
+            "model": {"pretrained": str(small_checkpoint)},
+            "task": task,
             "data": {"train": ["train.jsonl"], "dev": ["dev.jsonl"], "max_length": 64, "batch_size": 8},
             "phases": [{"name": "all", "epochs": 2, "train": ["all"]}],
             "runtime": {"log_every": 3, "device": "cpu", "threads": 1},
@@ -46,7 +46,7 @@ def texts(tmp_path, small_checkpoint):
 
 
 def evaluations(tmp_path, name="tiny") -> list[dict]:
-    return [r["metrics"] for r in read_records(tmp_path / "runs" / name)[0] if r["kind"] == "eval"]
+    return [r["metrics"] for r in read_records(tmp_path / "runs" / name).records if r["kind"] == "eval"]
 
 
 def train(path, tmp_path, *more):
@@ -74,7 +74,7 @@ def test_generated_reviews_are_always_the_same_and_dev_has_phrases_of_its_own():
 def test_the_real_checkpoint_learns_sentiment_and_says_so(tmp_path, capsys):
     """End to end in seconds: 300 reviews, then scoring a file and asking."""
     spec = {
-        "model": {"task": "classification"},
+        "task": "classification",
         "data": {"source": "synthetic_sentiment", "train_limit": 300, "dev_limit": 100, "batch_size": 16},
         "phases": [{"name": "full", "epochs": 1, "train": ["all"]}],
         "optim": {"lr": 2e-4},
@@ -155,7 +155,7 @@ def test_a_run_without_a_finite_metric_says_why_it_has_no_best_model(texts, tmp_
 
 def test_of_two_labels_the_f1_of_the_second_may_decide_and_has_an_interval(texts, tmp_path, capsys):
     train(texts(eval={"metric": "f1"}), tmp_path)
-    records = [r for r in read_records(tmp_path / "runs" / "tiny")[0] if r["kind"] == "eval"]
+    records = [r for r in read_records(tmp_path / "runs" / "tiny").records if r["kind"] == "eval"]
     assert all(r["intervals"]["f1"][0] <= r["metrics"]["f1"] <= r["intervals"]["f1"][1] for r in records)
     capsys.readouterr()
     lines = [json.dumps({"text": f"number {i}", "label": "abc"[i % 3]}) + "\n" for i in range(9)]
@@ -217,27 +217,24 @@ def test_class_weights_multiply_the_losses_of_training_only(texts, tmp_path):
     plain_set = set_up(texts(), tmp_path, "model.dropout=0")
     weighted = set_up(texts(loss={"label_weights": {"warm": 3.0}}), tmp_path, "model.dropout=0")
     rows, random = np.arange(12), np.random.default_rng(0)
-    batches = [run.task.batch(rows, random) for run in (plain_set, weighted)]
+    batches = [run.tasks.batch(rows, random) for run in (plain_set, weighted)]
     with torch.no_grad():
         losses = [
-            run.task.losses(run.model.head, run.model(batch), batch)
+            run.tasks.losses(run.model, run.model(batch), batch)
             for run, batch in zip((plain_set, weighted), batches, strict=True)
         ]
-    factor = torch.tensor([3.0 if plain.task.target[i] == 1 else 1.0 for i in rows])
+    factor = torch.tensor([3.0 if label == 1 else 1.0 for label in batches[0]["target"]])
     torch.testing.assert_close(losses[1], losses[0] * factor)
-    place = (plain.device, plain.precision)
-    assert (
-        plain_set.task.evaluate(plain_set.model, *place).metrics
-        == weighted.task.evaluate(weighted.model, *place).metrics
-    )
+    found = [run.tasks.evaluate(run.model, plain.machine).metrics for run in (plain_set, weighted)]
+    assert found[0] == found[1]
 
 
 def test_masking_shows_other_tokens_as_mask_each_time_and_spares_special_ones(texts, tmp_path, tokenizer):
     run = set_up(texts(data={**DATA, "mask_tokens": 0.3}), tmp_path)
     plain = set_up(texts(), tmp_path)
     rows = np.arange(60)
-    whole = plain.task.batch(rows, np.random.default_rng(0))["tokens"]
-    first, again, second = (run.task.batch(rows, np.random.default_rng(s))["tokens"] for s in (0, 0, 1))
+    whole = plain.tasks.batch(rows, np.random.default_rng(0))["tokens"]
+    first, again, second = (run.tasks.batch(rows, np.random.default_rng(s))["tokens"] for s in (0, 0, 1))
     mask, cls, sep, pad = (tokenizer.token_to_id(t) for t in ("[MASK]", "[CLS]", "[SEP]", "[PAD]"))
     changed = first != whole
     assert (first[changed] == mask).all() and not torch.isin(whole[changed], torch.tensor([cls, sep, pad])).any()
@@ -250,7 +247,7 @@ def test_each_step_of_training_masks_anew_and_a_resumed_one_masks_alike(texts, t
     run, seen = set_up(texts(data={**DATA, "mask_tokens": 0.5}), tmp_path), []
     run.model.register_forward_pre_hook(lambda model, inputs: seen.append(inputs[0]["tokens"].clone()))
     for run.progress.position in (0, 1, 0):
-        train_module.backward(run, [np.arange(8)])
+        train_module.compute_gradients(run, [np.arange(8)])
     assert (seen[0] == seen[2]).all() and not (seen[0] == seen[1]).all()
 
 
@@ -258,17 +255,17 @@ def test_label_smoothing_is_for_training_only(texts, tmp_path):
     plain, smoothed = (
         set_up(texts(loss={"label_smoothing": s}), tmp_path, "model.dropout=0", "amp=off") for s in (0.0, 0.3)
     )
-    batch = plain.task.batch(np.arange(8), np.random.default_rng(0))
+    batch = plain.tasks.batch(np.arange(8), np.random.default_rng(0))
     with torch.no_grad():
         logits = plain.model(batch)
         p = logits.log_softmax(1)
         by_hand = -0.7 * p[torch.arange(8), batch["target"]] - 0.3 * p.mean(1)
-    torch.testing.assert_close(smoothed.task.losses(smoothed.model.head, logits, batch), by_hand)
-    model, place = smoothed.model, (smoothed.device, smoothed.precision)
-    dev, target = smoothed.task._judged["dev"]
-    logits = torch.from_numpy(predict(model, dev, *place)[0])
-    expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(target))
-    assert smoothed.task.evaluate(model, *place).metrics["loss"] == pytest.approx(expected.item(), abs=1e-6)
+    torch.testing.assert_close(smoothed.tasks.losses(smoothed.model, logits, batch), by_hand)
+    model, machine = smoothed.model, smoothed.machine
+    dev = smoothed.tasks.tasks["main"]._judged["dev"]
+    logits = torch.from_numpy(np.stack(predict(model, "main", dev, machine)[0]))
+    expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(dev.labels["target"]))
+    assert smoothed.tasks.evaluate(model, machine).metrics["loss"] == pytest.approx(expected.item(), abs=1e-6)
 
 
 def test_l1_draws_what_it_names_towards_zero_and_nothing_else(texts, tmp_path):
@@ -276,7 +273,7 @@ def test_l1_draws_what_it_names_towards_zero_and_nothing_else(texts, tmp_path):
     for l1 in (0.0, 0.05):
         run = started(texts(phases=[{"name": "a", "epochs": 1, "train": ["head", "layers.1"]}]), tmp_path,
                       f"optim.l1={l1}", "optim.clip=null", "model.dropout=0")  # fmt: skip
-        train_module.backward(run, run.order[0])
+        train_module.compute_gradients(run, run.plan.order[0])
         runs.append(dict(run.model.named_parameters()))
     for name, plain in runs[0].items():
         if plain.grad is None:
@@ -336,7 +333,7 @@ def test_a_sweep_goes_on_after_a_run_that_diverged_and_says_so_at_the_end(texts,
     assert run_main(path, tmp_path, "--data-root", str(tmp_path), "--sweep") == 1
     out, err = capfd.readouterr()
     assert "1 of 2 runs done" in out and "tiny_lr-1000.0 could not go on" in err
-    ends = [read_records(tmp_path / "runs" / f"tiny_lr-{lr}")[0][-1]["reason"] for lr in ("1000.0", "0.001")]
+    ends = [read_records(tmp_path / "runs" / f"tiny_lr-{lr}").records[-1]["reason"] for lr in ("1000.0", "0.001")]
     assert ends == ["diverged", "finished"]
 
 
@@ -349,7 +346,7 @@ def test_a_sweep_that_is_terminated_lets_its_run_save(texts, tmp_path):
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143 and "go on with --sweep --resume" in errors
     saved = json.loads((folder / "last" / "checkpoint.json").read_text())["progress"]["step"]
-    assert saved == read_records(folder)[0][-1]["step"] and not (tmp_path / "runs" / "tiny_seed-1").exists()
+    assert saved == read_records(folder).records[-1]["step"] and not (tmp_path / "runs" / "tiny_seed-1").exists()
 
 
 # ---- several tasks ---------------------------------------------------------------------------------------------------
@@ -374,24 +371,22 @@ def test_two_tasks_train_one_encoder_in_mixed_batches(texts, tmp_path, small_che
     path = tmp_path / "tiny.json"
     path.write_text(json.dumps(several(small_checkpoint)))
     run = set_up(path, tmp_path)
-    batches = [
-        run.task.batch(step[0], np.random.default_rng(0)) for step in (run.order[i] for i in range(len(run.order)))
-    ]
+    steps = [run.plan.order[i] for i in range(len(run.plan.order))]
+    batches = [run.tasks.batch(step[0], np.random.default_rng(0)) for step in steps]
     names = [batch["task"] for batch in batches]
-    assert sum(len(b["span"]) for b in batches if b["task"] == "qa") == len(run.task.tasks["qa"].train)
+    assert sum(len(b["span"]) for b in batches if b["task"] == "qa") == len(run.tasks.tasks["qa"].train)
     assert sum(len(b["target"]) for b in batches if b["task"] == "mood") == 60
     assert names != sorted(names) and names != sorted(names, reverse=True)
     mood = next(b for b in batches if b["task"] == "mood")
     with torch.no_grad():
         logits = run.model(mood)
-        alone = run.task.tasks["mood"].losses(run.model.head["mood"], logits, mood)
-    torch.testing.assert_close(run.task.losses(run.model.head, logits, mood), 0.5 * alone)
-    assert one_of(run.model, "qa").training
+        alone = run.model.head["mood"].loss(logits, mood)
+    torch.testing.assert_close(run.tasks.losses(run.model, logits, mood), 0.5 * alone)
 
     train(path, tmp_path)
     (metrics,) = evaluations(tmp_path)
     assert metrics["mean"] == pytest.approx((metrics["qa.f1"] + metrics["mood.accuracy"]) / 2)
-    windows = len(run.task.tasks["qa"].train)
+    windows = len(run.tasks.tasks["qa"].train)
     mixed = (windows * metrics["qa.loss"] + 0.5 * 60 * metrics["mood.loss"]) / (windows + 60)
     assert metrics["loss"] == pytest.approx(mixed)
     folder = tmp_path / "runs" / "tiny"

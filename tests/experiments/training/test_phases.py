@@ -5,7 +5,7 @@ import torch
 
 from data.files import InputError
 from experiments.config.parse import build
-from experiments.config.spec import PhaseSpec
+from experiments.config.spec import OptimSpec, PhaseSpec
 from experiments.training.phases import entry_for, parameter_groups, parts_of, rate_factor, selects, set_trainable
 from lora.inject import inject, lora_layers
 from model.heads import SpanHead, TaskModel
@@ -19,18 +19,22 @@ def phase(**fields) -> PhaseSpec:
     return build(PhaseSpec, {"name": "p", "epochs": 1, "train": ["all"]} | fields)
 
 
+def optim(lr: float = 1.0, weight_decay: float = 0.0) -> OptimSpec:
+    return OptimSpec(lr=lr, weight_decay=weight_decay)
+
+
 @pytest.fixture
 def model() -> TaskModel:
     encoder = small_encoder(num_layers=3)
     inject(encoder, ["query", "value"], rank=2, alpha=4)
-    return TaskModel(encoder, SpanHead(64))
+    return TaskModel(encoder, {"main": SpanHead(64)})
 
 
 PARTS = {
     QUERY_1: "layers.1",
     LORA_1: "lora",
     "encoder.embeddings.word.weight": "embeddings",
-    "head.output.bias": "head",
+    "head.main.output.bias": "head",
     "encoder.layers.1.mlp.norm.bias": "layers.1",
 }
 
@@ -50,7 +54,7 @@ def test_a_parameter_that_a_lora_variant_adds_is_lora_without_being_told(model, 
     assert len(magnitudes) == 6 and {parts[name] for name in magnitudes} == {"lora"}
     set_trainable(model, phase(train=["lora"]))
     assert all(p.requires_grad is (parts[name] == "lora") for name, p in model.named_parameters())
-    (group,) = [g for g in parameter_groups(model, [phase(train=["lora"])], 1.0, 0.0, 3) if magnitudes[0] in g.names]
+    (group,) = [g for g in parameter_groups(model, [phase(train=["lora"])], optim()) if magnitudes[0] in g.names]
     assert group.label == "lora" and set(magnitudes) <= set(group.names)
 
 
@@ -92,18 +96,18 @@ def test_freezing_again_removes_the_gradient(model):
 
 def test_the_last_entry_that_selects_a_parameter_gives_its_rate(model):
     p = phase(train=["all", "head"], lr={"all": 1e-4, "head": 1e-2})
-    assert entry_for(p, "head.output.weight", "head") == "head"
-    groups = {g.label: g for g in parameter_groups(model, [p], 1.0, 0.0, 3)}
+    assert entry_for(p, "head.main.output.weight", "head") == "head"
+    groups = {g.label: g for g in parameter_groups(model, [p], optim())}
     assert groups["head"].peaks == (1e-2,) and groups["lora"].peaks == (1e-4,)
 
 
 def test_layer_decay_falls_from_the_top_and_spares_adapters_and_head(model):
-    groups = {g.label: g.peaks[0] for g in parameter_groups(model, [phase(layer_decay=0.5)], 1.0, 0.0, 3)}
+    groups = {g.label: g.peaks[0] for g in parameter_groups(model, [phase(layer_decay=0.5)], optim())}
     assert groups == {"embeddings": 0.125, "layers.0": 0.25, "layers.1": 0.5, "layers.2": 1.0, "lora": 1.0, "head": 1.0}
 
 
 def test_weight_decay_spares_biases_and_layernorm(model):
-    groups = parameter_groups(model, [phase()], 1.0, 0.01, 3)
+    groups = parameter_groups(model, [phase()], optim(weight_decay=0.01))
     names = {name: g.weight_decay for g in groups for name in g.names}
     assert set(names) == {name for name, _ in model.named_parameters()}
     for name, parameter in model.named_parameters():
@@ -112,8 +116,8 @@ def test_weight_decay_spares_biases_and_layernorm(model):
 
 def test_adapters_that_no_phase_trains_are_an_error_however_they_are_named(model):
     with pytest.raises(InputError, match="lora: no phase trains the adapters"):
-        parameter_groups(model, [phase(train=["head"])], 1.0, 0.0, 3)
-    assert parameter_groups(model, [phase(train=["*.lora_?"])], 1.0, 0.0, 3)
+        parameter_groups(model, [phase(train=["head"])], optim())
+    assert parameter_groups(model, [phase(train=["*.lora_?"])], optim())
 
 
 def test_all_groups_of_all_phases_exist_from_the_start(model):
@@ -121,7 +125,7 @@ def test_all_groups_of_all_phases_exist_from_the_start(model):
         phase(name="one", train=["head"]),
         phase(name="two", train=["head", "layers.2", "lora"], lr={"layers.2": 1e-5}),
     ]
-    peaks = {g.label: g.peaks for g in parameter_groups(model, phases, 1e-3, 0.0, 3)}
+    peaks = {g.label: g.peaks for g in parameter_groups(model, phases, optim(lr=1e-3))}
     assert peaks == {"head": (1e-3, 1e-3), "layers.2": (None, 1e-5), "lora": (None, 1e-3)}
 
 
@@ -135,7 +139,7 @@ def test_all_groups_of_all_phases_exist_from_the_start(model):
 )
 def test_an_entry_that_trains_nothing_is_an_error(model, train, message):
     with pytest.raises(InputError, match=message):
-        parameter_groups(model, [phase(train=train)], 1.0, 0.0, 3)
+        parameter_groups(model, [phase(train=train)], optim())
 
 
 # ---- rates -----------------------------------------------------------------------------------------------------------

@@ -1,0 +1,167 @@
+"""The commands `score` and `ask` of eval.py: from their arguments to what is printed and written."""
+
+import argparse
+import json
+import math
+import sys
+from pathlib import Path
+
+from data.files import InputError, decode_text, read_bytes, read_json, replace_file, require_utf8, shown
+from data.readers import Row
+from experiments.inference import questions, texts
+from experiments.inference.load import Trained, load_run
+from experiments.inference.show import print_answers, print_label_answers, print_scores
+from experiments.records import json_safe
+from experiments.repetitions import average_repetitions
+from experiments.training.checkpoint import as_json
+
+# ---- score -----------------------------------------------------------------------------------------------------------
+
+
+def score(arguments: argparse.Namespace) -> None:
+    """Score run folders, or somebody's predictions, on a file. What took minutes is shown even if a later run cannot be
+    scored; the error comes after it."""
+    check_score(arguments)
+    data, trouble = (score_predictions(arguments), None) if arguments.predictions else score_runs(arguments)
+    if data["runs"] and arguments.json:
+        print(json.dumps(json_safe(data), indent=2))
+    elif data["runs"]:
+        print_scores(data)
+    if trouble:
+        raise trouble
+
+
+MODELS_ONLY = ("errors", "out", "task", "device")
+
+
+def check_score(arguments: argparse.Namespace) -> None:
+    """Raise InputError for options that contradict each other or would do nothing."""
+    if bool(arguments.runs) == bool(arguments.predictions):
+        raise InputError("score: name run folders, or a file with --predictions")
+    useless, needed = (("na_prob",), "--predictions") if arguments.runs else (MODELS_ONLY, "run folders")
+    for name in useless:
+        if getattr(arguments, name):
+            raise InputError(f"--{name.replace('_', '-')}: goes with {needed}")
+    if arguments.na_prob_thresh is not None and not arguments.na_prob:
+        raise InputError("--na-prob-thresh: goes with --na-prob")
+    if not math.isfinite(arguments.na_prob_thresh or 0.0):
+        raise InputError("--na-prob-thresh: must be a finite number")
+    if arguments.errors < 0:
+        raise InputError("--errors: must not be negative")
+
+
+def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSError | None]:
+    """The scores of each run, up to the first that cannot be scored or whose predictions cannot be written. Returns
+    them, and what was wrong with that one."""
+    runs = list({folder.resolve(): folder for folder in arguments.runs}.values())  # one run twice is no second seed
+    if arguments.out and len({folder.resolve().name for folder in runs}) < len(runs):
+        raise InputError("--out: two of the runs have the same name; score them apart")
+    data, specs, trouble = {"data": str(arguments.data), "runs": []}, [], None
+    for folder in runs:
+        try:
+            trained = load_run(folder, arguments.device or "auto", arguments.task)
+            at_work = questions if trained.task.task == "span_qa" else texts
+            scored = at_work.score(trained, arguments.data, arguments.errors)
+            if data.setdefault("kind", scored.kind) != scored.kind:
+                raise InputError(f"{folder}: is of another kind than {runs[0]}; score them apart")
+            data |= scored.counts
+            data["runs"].append({"run": str(folder), **scored.result})
+            specs.append(as_json(trained.spec))
+            out = arguments.out / folder.resolve().name if arguments.out else folder / "predictions"
+            out = out / (arguments.task or "") / arguments.data.name
+            out.mkdir(parents=True, exist_ok=True)
+            for name, content in scored.files.items():
+                replace_file(out / name, content)
+            data["runs"][-1]["written"] = f"{out}: {', '.join(scored.files)}"
+        except (InputError, OSError) as error:
+            trouble = error
+            break
+    data["over_seeds"] = average_repetitions(data["runs"], specs)
+    return data, trouble
+
+
+def read_mapping(path: Path, kinds: tuple[type, ...], what: str) -> dict:
+    """A JSON object {question id: value of one of the kinds}. Raises InputError naming the id of another value."""
+    mapping = read_json(path)
+    for key, value in mapping.items():
+        if not isinstance(value, kinds) or isinstance(value, bool) or not (str in kinds or abs(value) < 1e300):
+            raise InputError(f"{path}: question id {key}: expected {what}, found {shown(value)}")
+    return mapping
+
+
+def score_predictions(arguments: argparse.Namespace) -> dict:
+    """The scores of somebody's file of answers to questions."""
+    asked, misplaced = questions.read_questions_to_score(arguments.data)
+    predictions = read_mapping(arguments.predictions, (str,), "a text")
+    odds = read_mapping(arguments.na_prob, (int, float), "a number") if arguments.na_prob else None
+    threshold = 1.0 if arguments.na_prob_thresh is None else arguments.na_prob_thresh
+    result = questions.score_predictions(asked, predictions, odds, threshold)
+    return {
+        "data": str(arguments.data),
+        "kind": "span_qa",
+        "questions": len(asked),
+        "misplaced": misplaced,
+        "runs": [{"run": str(arguments.predictions), **result}],
+        "over_seeds": [],
+    }
+
+
+# ---- ask -------------------------------------------------------------------------------------------------------------
+
+
+def ask(arguments: argparse.Namespace) -> None:
+    """Put questions about texts, or texts alone, to a run's best model."""
+    trained = load_run(arguments.run, arguments.device or "auto", arguments.task)
+    spans = trained.task.task == "span_qa"
+    answers = ask_questions(trained, arguments) if spans else ask_texts(trained, arguments)
+    if arguments.json:
+        print(json.dumps(answers, indent=2, ensure_ascii=False))
+    elif spans:
+        print_answers(answers)
+    else:
+        print_label_answers(answers)
+
+
+def ask_questions(trained: Trained, arguments: argparse.Namespace) -> list[dict]:
+    if not arguments.question or arguments.text or arguments.pair:
+        raise InputError(f"{arguments.run}: answers questions about a text; give --question, and no --text or --pair")
+    if not all(require_utf8(question, "--question").strip() for question in arguments.question):
+        raise InputError("--question: is empty")
+    return questions.ask(trained, arguments.question, read_contexts(arguments))
+
+
+def read_contexts(arguments: argparse.Namespace) -> dict[str, str]:
+    """{name: text} of what is to be asked: --context, --context-file (a folder: its .txt and .md files), or stdin."""
+    path = arguments.context_file
+    if arguments.context is not None:
+        found = {"--context": require_utf8(arguments.context, "--context")}
+    elif path is None:
+        found = {"standard input": decode_text(sys.stdin.buffer.read(), Path("standard input"))}
+    else:
+        files = [path]
+        if path.is_dir():
+            files = sorted(f for f in path.iterdir() if f.suffix.lower() in (".txt", ".md") and not f.is_fifo())
+        if not files:
+            raise InputError(f"{path}: has no .txt or .md files")
+        found = {file.name: decode_text(read_bytes(file), file) for file in files}
+    empty = next((name for name, text in found.items() if not text.strip()), None)
+    if empty is not None:
+        raise InputError(f"{empty}: there is no text in it")
+    return found
+
+
+def ask_texts(trained: Trained, arguments: argparse.Namespace) -> list[dict]:
+    paired = trained.task.data.pair is not None
+    if arguments.question or arguments.context or arguments.context_file:
+        raise InputError(f"{arguments.run}: is a {trained.task.task} model; give --text")
+    given = arguments.text
+    if not given:
+        lines = decode_text(sys.stdin.buffer.read(), Path("standard input")).split("\n")
+        given = [line for line in lines if line.strip()]
+    if not given or not all(require_utf8(text, "--text").strip() for text in (*given, *arguments.pair)):
+        raise InputError("--text: is empty")
+    pairs = arguments.pair or [None] * len(given)
+    if len(pairs) != len(given) or paired is (pairs[:1] == [None]):
+        kind, expected = ("pairs of texts", "one --pair for each --text") if paired else ("single texts", "no --pair")
+        raise InputError(f"{arguments.run}: was trained on {kind}; give {expected}")
+    return texts.ask(trained, [Row(text, pair, None, "--text") for text, pair in zip(given, pairs, strict=True)])
