@@ -1,4 +1,4 @@
-"""eval.py summary: the figures of a hand-made diary, and what is printed of them."""
+"""eval.py summary: what is printed of a hand-made run."""
 
 import json
 import re
@@ -9,55 +9,11 @@ from pathlib import Path
 import pytest
 
 import eval as eval_py
-from experiments.report.reading import read_summary
-from experiments.report.schema import SCHEMA
+from experiments.report.summary import read_summary
 from experiments.terminal import amount, duration
+from tests.experiments.report.made import SPEC, records, write
 
 ROOT = Path(__file__).resolve().parents[1]
-SPEC = {"name": "made", "seed": 3, "model": {"task": "span_qa"}, "eval": {"metric": "f1"}}
-
-
-def records() -> list[dict]:
-    """Two phases of ten steps; four evaluations, the third is the best."""
-
-    def record(kind, step, seconds, **fields):
-        return {"kind": kind, "step": step, "epoch": step / 10, "seconds": seconds, **fields}
-
-    def training(step, loss, examples, tokens, rate):
-        return record(
-            "train", step, step, loss=loss, examples=examples, tokens=tokens, tokens_per_second=rate, padding=0.2,
-            peak_memory_mb=100 + step,
-        )  # fmt: skip
-
-    def evaluation(step, loss, score):
-        clock = {"train": float(step), "data": 0.1, "eval": 1.0, "checkpoint": 0.2}
-        return record("eval", step, step + 0.5, phase="p", metrics={"loss": loss, "f1": score}, clock=clock)
-
-    return [
-        record("run", 0, 0.0, spec=SPEC, device="cpu", precision="fp32", parameters=1000, steps_planned=20,
-               pretrained={"name": "m"},
-               data={"splits": {key: {"examples": n, "kind": "questions"} for key, n in (("train", 7), ("dev", 5))}}),
-        record("phase", 0, 0.0, name="one", steps=10, trains=[{"parameters": 20}, {"parameters": 30}]),
-        training(3, 4.0, 30, 1000, 100.0),
-        training(5, 2.0, 10, 500, 50.0),
-        evaluation(5, 2.5, 10.0),
-        training(10, 1.0, 40, 1000, 100.0),
-        evaluation(10, 2.0, 20.0),
-        record("phase", 10, 10.0, name="two", steps=10, trains=[{"parameters": 250}]),
-        evaluation(15, 1.5, 40.0),
-        record("event", 17, 17.0, event="nonfinite", loss=None),
-        training(20, 0.5, 40, 1000, 100.0),
-        evaluation(20, 1.8, 35.0),
-        record("end", 20, 21.0, reason="finished", best_bytes=5_000_000,
-               clock={"train": 20.0, "data": 0.1, "eval": 4.0, "checkpoint": 0.2}),
-    ]  # fmt: skip
-
-
-def write(folder: Path, records: list[dict], torn: bytes = b"") -> Path:
-    folder.mkdir(exist_ok=True)
-    lines = "".join(json.dumps(record) + "\n" for record in records)
-    (folder / "metrics.jsonl").write_bytes(lines.encode() + torn)
-    return folder
 
 
 def test_the_page_shows_what_a_person_asks_first(tmp_path, capsys):
@@ -66,13 +22,15 @@ def test_the_page_shows_what_a_person_asks_first(tmp_path, capsys):
     assert max(len(line) for line in page.splitlines() if not line.startswith("note")) <= 100  # notes name a path
     for text in (
         "made: finished, 20 of 20 steps, seed 3",
+        "data of qa    train 7 questions, dev 5 questions",
+        "best          f1 40.0, at step 15, epoch 1.50, p",
         "final - best  loss +0.300, f1 -5.0",
         "50 (5.00%)",
-        "the best model is not the last: epoch 1.5 of 2.0; stopping there would have saved 5.0 s of training",
-        "100 real tokens/s in training (median",
+        "after best    1 evaluations, 5 steps, 5.0 s of training, 25% of it all, saved by stopping there",
+        "speed         100 real tokens/s, quartiles 88 to 100",
         "120 MiB",
         "line 14 is torn",
-        "verdict       overfitting since step 15",
+        "verdict       overfitting, since step 15",
     ):
         assert " ".join(text.split()) in " ".join(page.split()), text
     best = next(line for line in page.splitlines() if line.startswith("best"))
@@ -108,8 +66,9 @@ def test_several_runs_are_beside_each_other(tmp_path, capsys):
         "1 b0 +1  2",
         "*70.5 ± 0.7",
         "41.0 ± 1.4",
-        "2 a0 +1: -29.5 f1, 1.00 times the time; distinguishable (Welch's t: p = 0.006, n = 2",
-        "optim.lr from 0.001 to 0.01: f1 +29.5; distinguishable",
+        "By outcome, ranked by f1",
+        "2 a0 +1 -29.5 1.00 1.00 distinguishable p = 0.006, n = 2",
+        "2 a0 +1 no test over examples: its scores of the examples are not there",
     ):
         assert " ".join(text.split()) in " ".join(page.split()), text
 
@@ -153,7 +112,7 @@ def test_a_reader_that_stops_early_is_no_error(tmp_path):
 def test_json_is_the_same_figures(tmp_path, capsys):
     folder = write(tmp_path / "r", records())
     eval_py.main(["summary", str(folder), "--json"])
-    assert json.loads(capsys.readouterr().out) == {"schema": SCHEMA} | json.loads(json.dumps(read_summary(folder)))
+    assert json.loads(capsys.readouterr().out) == json.loads(json.dumps(read_summary(folder)))
 
 
 def test_an_unfinished_run_without_evaluations_is_summarised(tmp_path, capsys):

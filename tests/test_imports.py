@@ -13,17 +13,17 @@ STAIRCASE = {
     "data": set(),
     "model": {"data"},
     "lora": {"data", "model"},
+    "experiments.repetitions": set(),
     "experiments.config": {"data"},
-    "experiments.terminal": {"data", "experiments.config"},
-    "experiments.records": {"data", "experiments.config"},
+    "experiments.terminal": {"data"},
+    "experiments.records": {"data"},
 }
-STAIRCASE["experiments.report"] = {"data", "experiments.config", "experiments.records", "experiments.terminal"}
+READING = {"data", *(f"experiments.{room}" for room in ("config", "records", "repetitions", "terminal"))}
+STAIRCASE["experiments.report"] = READING
 STAIRCASE["experiments.tasks"] = {"data", "model", "experiments.config"}
-STAIRCASE["experiments.training"] = (
-    STAIRCASE["experiments.tasks"] | {"experiments.tasks", "lora"} | {"experiments.records", "experiments.terminal"}
-)
+STAIRCASE["experiments.training"] = READING - {"experiments.repetitions"} | {"model", "lora", "experiments.tasks"}
 STAIRCASE["train"] = STAIRCASE["experiments.training"] | {"experiments.training"}
-STAIRCASE["experiments.inference"] = STAIRCASE["experiments.training"] | {"experiments.training"}
+STAIRCASE["experiments.inference"] = STAIRCASE["train"] | {"experiments.repetitions"}
 STAIRCASE["experiments.bench"] = STAIRCASE["train"] | {"train"}
 STAIRCASE["eval"] = STAIRCASE["experiments.inference"] | {"experiments.inference", "experiments.report"}
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 import train
 from data.files import InputError
 from experiments.records import read_records
-from experiments.report.reading import read_summary
+from experiments.report.summary import read_summary
 from experiments.training import checkpoint as checkpoints
 from experiments.training import folder as folder_module
 from experiments.training.folder import claim

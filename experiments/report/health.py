@@ -1,13 +1,11 @@
-"""Did a run learn, or only memorise; did it learn steadily; and how sure are its figures? Each with its rule.
-
-Losses here are those of train records, see experiments/report/analysis.py.
-"""
+"""Health of a run: did it learn or only memorise, and how sure are its figures?"""
 
 import numpy as np
 
 from data.statistics import wilson
-from experiments.config.spec import direction
-from experiments.report.diary import Diary
+from experiments.config.metrics import direction, metric_of, number
+from experiments.report.declaration import Figure, look_up
+from experiments.report.run import Run
 
 # ---- generalisation --------------------------------------------------------------------------------------------------
 
@@ -15,66 +13,80 @@ RISE, FALL = 0.02, 0.05  # of the dev loss: what counts as worse again, and as s
 LEARNT = 0.5  # of the first training loss: a run that ends above it has hardly learnt its training set
 
 
-def generalisation(
-    table: list[dict], spec: dict, status: str, half: float | None, first_loss: float | None
-) -> dict | None:
-    """Training against development, and a verdict by this rule:
+def generalisation(run: Run) -> dict | None:
+    """Training against development; None before the first evaluation.
 
-    diverged       the run ended so, or its last dev loss is not finite
-    overfitting    the dev loss has risen by more than 2 % since its lowest evaluation, the training loss has fallen
-                   since, and eval.metric is no better than it was there. `since` is that evaluation's step.
-    underfitting   the run has ended, and its training loss is still above half of the first in the diary (`learnt`, one
-                   less the ratio of both, is below 0.5), or the dev loss still fell by more than 5 % from the last
-                   evaluation but one to the last and eval.metric got better by more than `half` of its 95 % interval
-    healthy        none of these
-    unknown        fewer than two evaluations
-
-    The training loss is that of a sample of the training set in evaluation mode where the run has evaluated one
-    (eval.train_sample; `footing` "same"), else that of training (`footing` "training mode").
-
-    gap: dev loss less training loss, at the first and the last evaluation. metric_gap: by how much eval.metric is
-    better on the sample of the training set than on the development set; null without a sample. remarks: why a
-    development set can come out better than training, and where the loss says something else than the metric.
+    footing: "same" where both losses are measured in evaluation mode, because the run evaluates a sample of the training
+    set too (eval.train_sample); else "training mode". learnt: 1 - last training loss / first training loss; from 4.0 to
+    1.0: 0.75. gap: dev loss less training loss. metric_gap: by how much eval.metric is better on the sample of the
+    training set than on dev. change: the last losses less those at the lowest dev loss. verdict: see verdict_of.
     """
-    metric, rows, train_loss = spec["eval"]["metric"], [], None
-    same = all(row["on_train"] and row["on_train"].get("loss") is not None for row in table)
-    for row in table:
-        now = row["on_train"]["loss"] if same else row["train_loss"]
-        train_loss = train_loss if now is None else now  # an evaluation right after another has none of its own
-        if row.get("loss") is not None and train_loss is not None:
-            score = None if row.get(metric) is None else direction(metric) * row[metric]
-            rows.append({"step": row["step"], "train_loss": train_loss, "loss": row["loss"], "score": score})
+    same = all(look_up(row, "on_train.loss") is not None for row in run.evaluations)
+    rows = courses(run, same)
     if not rows:
         return None
     lowest, last = min(rows, key=lambda row: row["loss"]), rows[-1]
-    change = {key: last[key] - lowest[key] for key in ("train_loss", "loss")}
-    diverged = status == "diverged" or table[-1].get("loss") is None
-    learnt = 1 - last["train_loss"] / first_loss if first_loss else None
-    verdict = "diverged" if diverged else verdict_of(rows, lowest, half, learnt)
-    if verdict == "underfitting" and status == "unfinished":
-        verdict = "healthy"  # so far: it was meant to go on
+    losses, _ = run.losses
+    learnt = 1 - last["train_loss"] / float(losses[0]) if len(losses) and losses[0] else None
+    verdict = verdict_of(run, rows, lowest, learnt)
+    pairs = [(look_up(row, ["on_train", run.metric]), row["metrics"].get(run.metric)) for row in run.evaluations]
+    ahead = [direction(run.metric) * (a - b) for a, b in pairs if same and a is not None and b is not None]
     gaps = [row["loss"] - row["train_loss"] for row in rows]
-    ahead = [
-        direction(metric) * (row["on_train"][metric] - row[metric])
-        for row in table
-        if same and row.get(metric) is not None and row["on_train"].get(metric) is not None
-    ]
-    remarks = dev_below_train(spec, same) if gaps[-1] < 0 or (ahead and ahead[-1] < 0) else []
+    remarks = dev_below_train(run.spec, same) if gaps[-1] < 0 or (ahead and ahead[-1] < 0) else []
     if verdict == "healthy" and rises(lowest, last):
-        remarks.append(
-            f"the dev loss has risen since step {lowest['step']} while {metric} got better: surer, of its mistakes too"
-        )
+        remarks.append(f"the dev loss has risen since step {lowest['step']} while {run.metric} got better: the model is "
+                       "surer, of its mistakes too")  # fmt: skip
     return {
         "verdict": verdict,
         "since": lowest["step"] if verdict == "overfitting" else None,
-        "change": change,
         "learnt": learnt,
         "last_fall": rows[-2]["loss"] - last["loss"] if len(rows) > 1 else None,
         "footing": "same" if same else "training mode",
         "gap": {"first": gaps[0], "last": gaps[-1]},
         "metric_gap": {"first": ahead[0], "last": ahead[-1]} if ahead else None,
+        "change": {key: last[key] - lowest[key] for key in ("loss", "train_loss")},
         "remarks": remarks,
     }
+
+
+def courses(run: Run, same: bool) -> list[dict]:
+    """step, train_loss, loss and score of each evaluation with both losses. A higher score is better."""
+    rows, train_loss = [], None
+    for row in run.evaluations:
+        now = row["on_train"]["loss"] if same else row["train_loss"]
+        train_loss = train_loss if now is None else now  # an evaluation right after another has none of its own
+        loss, score = row["metrics"].get("loss"), row["metrics"].get(run.metric)
+        if loss is not None and train_loss is not None:
+            score = None if score is None else direction(run.metric) * score
+            rows.append({"step": row["step"], "train_loss": train_loss, "loss": loss, "score": score})
+    return rows
+
+
+def verdict_of(run: Run, rows: list[dict], lowest: dict, learnt: float | None) -> str:
+    """Overfitting, underfitting, healthy, diverged or unknown, by this rule:
+
+    diverged       the run ended so, or its last dev loss is not finite
+    unknown        fewer than two evaluations
+    overfitting    the dev loss has risen by more than 2 % since its lowest evaluation, the training loss has fallen
+                   since, and eval.metric is no better than it was there
+    underfitting   the run has ended, and its training loss fell by less than half. Or the run has ended, the dev loss
+                   fell by more than 5 % in the last interval, and eval.metric got better by more than half of its 95 %
+                   interval
+    healthy        none of these
+    """
+    if run.status == "diverged" or run.final["metrics"].get("loss") is None:
+        return "diverged"
+    if len(rows) < 2:
+        return "unknown"
+    before, last = rows[-2:]
+    if rises(lowest, last) and not (gained(lowest, last) or 0) > 0:
+        return "overfitting"
+    if run.status == "unfinished":
+        return "healthy"  # so far: it was meant to go on
+    better = gained(before, last)
+    falls = before["loss"] - last["loss"] > FALL * before["loss"]
+    falls = falls and (better is None or better > (half_interval(run) or 0))
+    return "underfitting" if falls or (learnt is not None and learnt < LEARNT) else "healthy"
 
 
 def rises(lowest: dict, last: dict) -> bool:
@@ -82,167 +94,111 @@ def rises(lowest: dict, last: dict) -> bool:
     return last["loss"] - lowest["loss"] > RISE * lowest["loss"] and last["train_loss"] < lowest["train_loss"]
 
 
-def verdict_of(rows: list[dict], lowest: dict, half: float | None, learnt: float | None) -> str:
-    """See `generalisation`."""
-    if len(rows) < 2:
-        return "unknown"
-    before, last = rows[-2:]
-
-    def gained(since: dict) -> float | None:
-        return None if last["score"] is None or since["score"] is None else last["score"] - since["score"]
-
-    if rises(lowest, last) and not (gained(lowest) or 0) > 0:
-        return "overfitting"
-    better = gained(before)
-    if learnt is not None and learnt < LEARNT:
-        return "underfitting"
-    if before["loss"] - last["loss"] > FALL * before["loss"] and (better is None or better > (half or 0)):
-        return "underfitting"
-    return "healthy"
+def gained(since: dict, last: dict) -> float | None:
+    """By how much eval.metric got better since an evaluation."""
+    return None if last["score"] is None or since["score"] is None else last["score"] - since["score"]
 
 
 def dev_below_train(spec: dict, same: bool) -> list[str]:
-    """Why the development set may come out better than training."""
     if same:
-        sample = spec["eval"].get("train_sample")
+        sample = look_up(spec, "eval.train_sample")
         return [f"both are evaluated alike: an easier development set, or chance (the training sample has {sample})"]
     reasons = ["training loss is measured with dropout on, and while the weights still move"]
-    losses = [task["loss"] for task in (spec.get("tasks") or {}).values()] or [spec.get("loss", {})]
-    if any(loss.get("label_smoothing") for loss in losses):
+    tasks = spec["tasks"].values()
+    if any(look_up(task, "loss.label_smoothing") for task in tasks):
         reasons.append("training loss includes label smoothing")
-    if any(loss.get("class_weights", "none") != "none" or loss.get("label_weights") for loss in losses):
+    weighted = (look_up(task, "loss.class_weights") not in (None, "none") for task in tasks)
+    if any(weighted) or any(look_up(task, "loss.label_weights") for task in tasks):
         reasons.append("training loss is weighted by class")
-    data = [task["data"] for task in (spec.get("tasks") or {}).values()] or [spec.get("data", {})]
-    if any(each.get("mask_tokens") for each in data):
+    if any(look_up(task, "data.mask_tokens") for task in tasks):
         reasons.append("training sees masked texts")
     return reasons
 
 
-# ---- stability -------------------------------------------------------------------------------------------------------
-
-WINDOW = 20  # consecutive losses
-
-
-def oscillations(loss: np.ndarray, threshold: float) -> int:
-    """How many changes between consecutive losses are larger than `threshold` times the earlier one.
-    1.00, 1.005, 1.02, 0.9 at 0.01: two (1.005 to 1.02, 1.02 to 0.9)."""
-    return int((np.abs(np.diff(loss)) > threshold * np.abs(loss[:-1])).sum())
+def verdict_text(found: str, report: dict) -> str:
+    return f"{found} so far" if report["status"] == "unfinished" else found
 
 
-def windows_of(loss: np.ndarray) -> tuple[int, np.ndarray, np.ndarray]:
-    """How many losses a window has (WINDOW, or all where there are fewer), and of each window the mean and the sum of
-    the squared deviations from it [N - count + 1]. By sums: a diary may have 100,000 losses."""
-    count, level = min(WINDOW, len(loss)), loss.mean()
-    ones, centred = np.ones(count), loss - level  # squares of what is near 0 lose no digits
-    mean = np.convolve(centred, ones, "valid") / count
-    squares = np.convolve(centred * centred, ones, "valid") - count * mean * mean
-    return count, mean + level, np.maximum(squares, 0)
+def gap_text(gap: dict, report: dict) -> str:
+    mode = "evaluation" if report["generalisation"]["footing"] == "same" else "training"
+    return f"dev loss - training loss {gap['first']:+.3f} first, {gap['last']:+.3f} last, training loss in {mode} mode"
 
 
-def rolling(loss: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and sample standard deviation of each WINDOW consecutive losses, of all of them where there are fewer."""
-    count, mean, squares = windows_of(loss)
-    return mean, np.sqrt(squares / (count - 1))
+def metric_gap_text(gap: dict, report: dict) -> str:
+    first, last = (number(gap[end], report["metric"], "+") for end in ("first", "last"))
+    return f"{report['metric']} on the training sample - on dev {first} first, {last} last"
 
 
-def spikes(loss: np.ndarray) -> np.ndarray:
-    """Places of the losses that are more than three standard deviations, and more than 10 %, above the mean of the
-    WINDOW losses before them."""
-    if len(loss) <= WINDOW:
-        return np.zeros(0, dtype=int)
-    mean, sd = rolling(loss[:-1])
-    return WINDOW + np.flatnonzero(loss[WINDOW:] > np.maximum(mean + 3 * sd, 1.1 * mean))
+def change_text(change: dict, _) -> str:
+    return f"dev loss {change['loss']:+.3f}, training loss {change['train_loss']:+.3f}" if change["loss"] else ""
 
 
-def scatter(loss: np.ndarray) -> float | None:
-    """How far losses lie from their own trend: the standard deviation of the residuals around the straight line through
-    WINDOW consecutive losses (all, where there are fewer); the mean over all such windows."""
-    if len(loss) < 3:
-        return None
-    count, _, squares = windows_of(loss)
-    x = np.arange(count) - (count - 1) / 2
-    slope = np.convolve(loss - loss.mean(), x[::-1], "valid") / (x @ x)
-    residuals = np.maximum(squares - slope**2 * (x @ x), 0)
-    return float(np.sqrt(residuals / (count - 2)).mean())
-
-
-LOSS_FIGURES = ("records_every", "oscillations", "per_100_steps", "volatility", "scatter", "spikes", "spike_steps")
-
-
-def stability(diary: Diary, threshold: float) -> dict:
-    """How steadily the loss fell. With fewer than two finite losses, what is said of losses is null.
-
-    oscillations: see there; per_100_steps: divided by the steps between the first and the last loss, times 100. Where
-    batches differ more than the threshold, nearly every loss is one: scatter tells such runs apart.
-    volatility: the mean of the rolling standard deviation (window 20) of the losses, their trend included.
-    scatter: the same around the trend, see there.
-    spikes: see there, and the steps of the first few. records_every: steps between two losses (a longer interval
-    averages over more steps, so only runs that log equally often compare).
-    gradient: percentiles of the records' mean norm before clipping, and the largest norm of all; clipped: share of
-    the steps in which clipping bit. nonfinite, overflows: events.
-    """
-    known = np.isfinite(diary.train["loss"])
-    loss, step = diary.train["loss"][known], diary.train["step"][known]
-    events = [record["event"] for record in diary.of_kind("event")]
-    found = {"threshold": threshold, "losses": len(loss), **dict.fromkeys(LOSS_FIGURES)}
-    if len(loss) > 1:
-        steps = max(1.0, step[-1] - step[0])
-        count, places = oscillations(loss, threshold), spikes(loss)
-        found |= {
-            "records_every": float(np.median(np.diff(step))),
-            "oscillations": count,
-            "per_100_steps": 100 * count / steps,
-            "volatility": float(rolling(loss)[1].mean()),
-            "scatter": scatter(loss),
-            "spikes": len(places),
-            "spike_steps": step[places[:5]].astype(int).tolist(),
-        }
-    return found | {
-        "gradient": gradient(diary),
-        "clipped": clipped(diary),
-        "nonfinite": events.count("nonfinite"),
-        "overflows": events.count("overflow"),
-    }
-
-
-def gradient(diary: Diary) -> dict[str, float] | None:
-    norm, largest = (diary.train[name] for name in ("grad_norm", "grad_norm_max"))
-    norm, largest = norm[np.isfinite(norm)], largest[np.isfinite(largest)]
-    if not len(norm) or not len(largest):
-        return None
-    names = ("p50", "p90", "p99")
-    return dict(zip(names, np.quantile(norm, (0.5, 0.9, 0.99)).tolist(), strict=True)) | {"max": float(largest.max())}
-
-
-def clipped(diary: Diary) -> float | None:
-    """Share of the steps in which clipping bit: the records' shares, each by the steps that it stands for."""
-    share, steps = diary.train["clipped"], np.diff(diary.train["step"], prepend=0.0)
-    known = np.isfinite(share) & (steps > 0)
-    return float(share[known] @ steps[known] / steps[known].sum()) if known.any() else None
-
+GENERALISATION = Figure("generalisation", "training against development, null before the first evaluation",
+                        generalisation, parts=(
+    Figure("verdict", "overfitting: the dev loss rose by more than 2 % while the training loss fell and eval.metric "
+           "got no better; underfitting: the run ended, and the training loss fell by less than half, or in the last "
+           "interval the dev loss fell by more than 5 % and eval.metric got better by more than half of its "
+           "95 % interval; otherwise healthy, diverged, or unknown (a single evaluation)", None, verdict_text,
+           note=True),
+    Figure("since", "the step since which it overfits", None, "since step {}", "verdict"),
+    Figure("learnt", "1 - last training loss / first training loss"),
+    Figure("last_fall", "by how much the dev loss fell in the last interval"),
+    Figure("gap.<end>", "dev loss less training loss, at the first and the last evaluation", None, gap_text, "gap"),
+    Figure("footing", "same: both losses are measured in evaluation mode; or training mode"),
+    Figure("metric_gap.<end>", "how much better eval.metric is on the training sample than on dev, first and last; "
+           "null without a sample", None, metric_gap_text, "metric gap"),
+    Figure("change.<loss>", "the last dev and training losses less those at the lowest dev loss", None, change_text,
+           "since lowest"),
+    Figure("remarks[]", "why dev comes out better than training, or the loss contradicts the metric", None,
+           lambda found, _: found, "mind"),
+))  # fmt: skip
 
 # ---- how sure --------------------------------------------------------------------------------------------------------
 
-OF_EXAMPLES = ("exact", "accuracy")  # shares of examples, which Wilson's interval is for
+
+def dev_examples(run: Run) -> dict[str, int]:
+    """The number of development examples of each task."""
+    splits = run.start["data"]["splits"]
+    return {task: found["dev"]["examples"] for task, found in splits.items() if "dev" in found}
 
 
-def coverage(best: dict | None, records: list[dict], splits: dict) -> dict | None:
-    """How often and on how much the run was judged, and how sure that is: for each metric of the best evaluation its
-    95 % interval, from the run itself where it has computed one by bootstrap (`intervals`), else Wilson's, for shares
-    of examples."""
-    if best is None:
-        return None
-    examples = {name: counts["examples"] for name, counts in splits.items() if name.endswith("dev")}
-    steps = [record["step"] for record in records]
-    intervals = {}
-    for name, value in best["metrics"].items():
+def intervals(run: Run) -> dict[str, dict]:
+    """95 % interval of each metric at the best evaluation: by bootstrap where the run has computed one, else Wilson's
+    for metrics that are shares of examples. 90.0 of 100 examples: 82.6 to 94.5."""
+    counts, found = dev_examples(run), {}
+    for name, value in run.best["metrics"].items():
         task, _, last = name.rpartition(".")
-        count = examples.get(f"{task} dev".strip())
-        given = (best.get("intervals") or {}).get(name)
-        if given is not None and len(given) == 2 and None not in given:
-            intervals[name] = {"low": given[0], "high": given[1], "by": "bootstrap"}
-        elif last in OF_EXAMPLES and count and value is not None and 0 <= value <= 100:
+        count = counts.get(task) if task else next(iter(counts.values()), None)
+        given = look_up(run.best_record, ["intervals", name])
+        if isinstance(given, list) and len(given) == 2 and all(isinstance(end, int | float) for end in given):
+            found[name] = {"low": given[0], "high": given[1], "by": "bootstrap"}
+        elif metric_of(last).mean_of == "hits" and count and value is not None and 0 <= value <= 100:
             low, high = wilson(value / 100, count)
-            intervals[name] = {"low": 100 * low, "high": 100 * high, "by": "Wilson"}
-    every = float(np.median(np.diff([0, *steps])))
-    return {"evaluations": len(records), "every_steps": every, "examples": examples, "intervals": intervals}
+            found[name] = {"low": 100 * low, "high": 100 * high, "by": "Wilson"}
+    return found
+
+
+def half_interval(run: Run) -> float | None:
+    """Half of the 95 % interval of eval.metric at the best evaluation."""
+    found = intervals(run).get(run.metric) if run.best else None
+    return found and (found["high"] - found["low"]) / 2
+
+
+def every_steps(run: Run) -> float:
+    return float(np.median(np.diff([0, *(record["step"] for record in run.dev_records)])))
+
+
+def examples_text(counts: dict[str, int], _) -> str:
+    return "on " + ", ".join(f"{count:,} examples of {task}" for task, count in counts.items())
+
+
+COVERAGE = Figure("coverage", "how often and on how much it was judged, null before the first evaluation",
+                  lambda run: run if run.best else None, parts=(
+    Figure("evaluations", "how many there were", lambda run: len(run.dev_records), "{} evaluations", "coverage"),
+    Figure("every_steps", "steps from one to the next, median", every_steps, "{:.0f} steps apart", "coverage"),
+    Figure("examples.<task>", "development examples", dev_examples, examples_text, "coverage"),
+    Figure("intervals.<metric>", "95 % interval of a metric at the best evaluation", intervals, parts=(
+        Figure("low", "its lower end"), Figure("high", "its upper end"),
+        Figure("by", "bootstrap over the examples, or Wilson"),
+    )),
+))  # fmt: skip

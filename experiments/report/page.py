@@ -2,8 +2,10 @@
 
 import html
 
+from data.files import one_line
 from experiments.report.blocks import Block
 from experiments.report.charts import CHARTS, COLOURS, chart
+from experiments.report.run import Run
 
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #ffffff; --soft: #6a6a6a; --line: #d9d9d9; --best: #e8f4ea }
@@ -19,9 +21,10 @@ th, td { padding: .2rem .6rem; text-align: right; border-bottom: 1px solid var(-
 th { color: var(--soft); font-weight: 600 } tr.best td { background: var(--best) } td.leads { font-weight: 700 }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: .15rem .9rem; margin: .4rem 0 }
 dt { color: var(--soft) } dd { margin: 0; overflow-wrap: anywhere }
-p.note { color: var(--soft); font-size: .82rem; max-width: 75ch }
+.note, summary { color: var(--soft); font-size: .82rem; max-width: 75ch }
 svg { min-width: 560px; width: 100%; height: auto; display: block }
-fieldset { border: 1px solid var(--line); border-radius: .4rem; position: sticky; top: 0; background: var(--paper) }
+fieldset { margin: 1.4rem 0; border: 1px solid var(--line); border-radius: .4rem; position: sticky; top: 0;
+           background: var(--paper) }
 label { margin-right: 1rem; white-space: nowrap } .swatch { display: inline-block; width: .8em; height: .8em }
 """
 # A box hides and shows everything that is drawn of its run.
@@ -34,13 +37,13 @@ for (const box of document.querySelectorAll("input[data-run]"))
 """
 
 
-def as_page(blocks: list[Block], runs: list[tuple[dict, dict]]) -> str:
-    """The whole page. runs: (summary, curves) of each run that is drawn."""
+def as_page(blocks: list[Block], runs: list[Run]) -> str:
+    """The whole page. runs: what is drawn of each run."""
     title = blocks[0].title if len(runs) == 1 else f"{len(runs)} runs"
     parts = [f"<h1>{html.escape(title)}</h1>"]
     parts += [block_html(block, heading=i > 0 or len(runs) > 1) for i, block in enumerate(blocks)]
     if len(runs) > 1:
-        boxes = [legend_box(i, summary["name"]) for i, (summary, _) in enumerate(runs)]
+        boxes = [legend_box(i, one_line(run.spec["name"])) for i, run in enumerate(runs)]
         parts.append(f"<fieldset><legend>Runs</legend>{''.join(boxes)}</fieldset>")
     for name, caption in CHARTS.items():
         svg = chart(name, runs)
@@ -61,20 +64,22 @@ def legend_box(i: int, name: str) -> str:
 
 def block_html(block: Block, heading: bool) -> str:
     out = [f"<h2>{html.escape(block.title)}</h2>"] if heading else []
-    columns = list(dict.fromkeys(key for row in block.rows for key in row))
-    if columns:
-        head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+    if block.rows:
+        head = "".join(f"<th>{html.escape(column)}</th>" for column in block.columns)
         rows = []
         for i, row in enumerate(block.rows):
-            cells = "".join(cell(row.get(column, "-"), (i, column) in block.leads) for column in columns)
+            cells = "".join(cell(row.get(column, "-"), (i, column) in block.leads) for column in block.columns)
             rows.append(f"<tr{' class=best' if i == block.best else ''}>{cells}</tr>")
         out.append(f'<div class="wide"><table><tr>{head}</tr>{"".join(rows)}</table></div>')
     if block.lines:
-        items = [f"<dt>{html.escape(label)}</dt><dd>{html.escape(text)}</dd>" for label, text in block.lines]
-        out.append(f"<dl>{''.join(items)}</dl>")
-    if block.note:
-        out.append(f'<p class="note">{html.escape(block.note)}</p>')
+        out.append(f"<dl>{pairs(block.lines)}</dl>")
+    if block.notes:
+        out.append(f'<details><summary>Meaning</summary><dl class="note">{pairs(block.notes)}</dl></details>')
     return "".join(out)
+
+
+def pairs(found: list[tuple[str, str]]) -> str:
+    return "".join(f"<dt>{html.escape(label)}</dt><dd>{html.escape(text)}</dd>" for label, text in found)
 
 
 def cell(text: str, leads: bool) -> str:

@@ -5,7 +5,10 @@ from pathlib import Path
 import numpy as np
 
 from data.statistics import paired_bootstrap, welch
+from experiments.config.metrics import metric_of
 from experiments.records import SCORES
+from experiments.report.comparison import Comparison, Row
+from experiments.report.declaration import look_up
 
 LIKELY = 0.05  # a p below it is called a difference
 ENOUGH_RUNS = 3  # in each row, to say that settings do not differ, and not only models
@@ -13,50 +16,65 @@ ENOUGH_RUNS = 3  # in each row, to say that settings do not differ, and not only
 SPLITTING = ("dev", "dev_fraction", "folds", "fold", "dev_limit", "text", "pair", "label")
 
 
-def against(first: tuple[dict, list[dict]], other: tuple[dict, list[dict]]) -> dict:
-    """What another row gains and costs against the first: the difference of the metric, the ratios of oscillations and
-    of time, and whether the difference is more than noise. Each row with its runs' summaries.
+class Pair:
+    """Another row against the first, and the tests of whether their difference is more than noise.
 
     tests: a paired bootstrap over the development examples, of each row's scores averaged over its seeds (do these
     models differ on such examples?); Welch's t over the runs, where both rows have two or more (would other seeds
-    differ as well?).
-
-    models_differ    the bootstrap's p < 0.05; null where it cannot be made. untested says why.
-    settings_differ  whether every test has p < 0.05, Welch's among them. null where that fails with fewer than three
-                     runs in a row: they say too little of other seeds to deny a difference, too.
+    differ as well?). untested: why there is no bootstrap.
     """
-    (a, members_a), (b, members_b) = first, other
-    metric, tests, untested = a["metric"], [], None
-    scores = paired_scores(members_a, members_b, metric)
-    if isinstance(scores, str):
-        untested = scores
-    else:
-        tests.append({"test": "paired bootstrap", "p": paired_bootstrap(*scores), "n": len(scores[0])})
-    samples = [[m["best"][metric] for m in members] for members in (members_a, members_b)]
-    runs = min(map(len, samples))
-    if runs > 1:
-        tests.append({"test": "Welch's t", "p": welch(*samples), "n": runs})
-    differ = all(test["p"] < LIKELY for test in tests)
-    alike = a["records_every"] and b["records_every"] and a["records_every"]["mean"] == b["records_every"]["mean"]
-    steady = alike and a["per_100_steps"]["mean"]
-    seconds = a["train_seconds"]["mean"]
-    return {
-        "first": a["runs"],
-        "other": b["runs"],
-        "difference": b["metrics"][metric]["mean"] - a["metrics"][metric]["mean"],
-        "tests": tests,
-        "models_differ": None if untested else tests[0]["p"] < LIKELY,
-        "settings_differ": differ if runs >= ENOUGH_RUNS or (runs > 1 and differ) else None,
-        "untested": untested,
-        "oscillations_ratio": b["per_100_steps"]["mean"] / steady if steady else None,
-        "time_ratio": b["train_seconds"]["mean"] / seconds if seconds else None,
-    }
+
+    def __init__(self, number: int, first: Row, other: Row):
+        self.number, self.first, self.other, self.tests, self.untested = number, first, other, [], None
+        scores = paired_scores(first.members, other.members, first.metric)
+        if isinstance(scores, str):
+            self.untested = scores
+        else:
+            self.tests.append({"test": "paired bootstrap", "p": paired_bootstrap(*scores), "n": len(scores[0])})
+        samples = [row.each(["best", "metrics", first.metric]) for row in (first, other)]
+        self.runs = min(map(len, samples))
+        if self.runs > 1:
+            self.tests.append({"test": "Welch's t", "p": welch(*samples), "n": self.runs})
+
+    def models_differ(self) -> bool | None:
+        """Whether the bootstrap has p < 0.05; None where it cannot be made."""
+        return None if self.untested else self.tests[0]["p"] < LIKELY
+
+    def settings_differ(self) -> bool | None:
+        """Whether every test has p < 0.05, Welch's among them. None where that fails with fewer than three runs in a
+        row: they say too little of other seeds to deny a difference, too."""
+        differ = all(test["p"] < LIKELY for test in self.tests)
+        return differ if self.runs >= ENOUGH_RUNS or (self.runs > 1 and differ) else None
+
+    def verdict(self) -> str:
+        """By settings_differ where it is known, else by models_differ."""
+        settings, models = self.settings_differ(), self.models_differ()
+        if settings:
+            return "distinguishable"
+        if settings is None and models:
+            return "distinguishable as models"
+        return "too few runs" if settings is None and models is None else "not distinguishable"
+
+    def ratio(self, path: str) -> float | None:
+        """A figure's mean over the other row, divided by that over the first; None where either is unknown or 0."""
+        first, other = self.first.over(path), self.other.over(path)
+        return other["mean"] / first["mean"] if first and other and first["mean"] else None
+
+    def oscillations_ratio(self) -> float | None:
+        """None where a loss stands for more steps in one row than in the other."""
+        return self.ratio("stability.per_100_steps") if self.ratio("stability.records_every") == 1 else None
+
+
+def pairs(comparison: Comparison) -> list[Pair]:
+    """Each row of runs that have ended against the first such row; none where the rows are not ranked."""
+    ended = [(number, row) for number, row in enumerate(comparison.rows) if row.ended]
+    return [Pair(number, ended[0][1], row) for number, row in ended[1:]] if comparison.metric else []
 
 
 def paired_scores(ours: list[dict], theirs: list[dict], metric: str) -> tuple[np.ndarray, np.ndarray] | str:
     """The score of each development example in two rows of runs, averaged over the runs that were judged on it (folds
     have different ones, and follow one another). Or why there are none."""
-    rows, kept = [], metric.rpartition(".")[2] in KEPT
+    rows, kept = [], bool(metric_of(metric).mean_of)
     for members in (ours, theirs):
         by_set: dict[str, list[np.ndarray]] = {}
         for member in members:
@@ -72,22 +90,17 @@ def paired_scores(ours: list[dict], theirs: list[dict], metric: str) -> tuple[np
     return first, second
 
 
-# The metrics that are means over examples, whose scores train.py keeps.
-KEPT = ("exact", "f1", "best_exact", "best_f1", "accuracy", "mae")
-
-
 def development_set(summary: dict) -> str:
     """By what two development sets are known to be the same examples in the same order."""
-    spec = summary["spec"]
-    tasks = spec.get("tasks") or {"": spec}
-    parts = {name: {key: task.get("data", {}).get(key) for key in SPLITTING} for name, task in tasks.items()}
-    files = {split: digest for split, digest in summary["fingerprints"].items() if split.endswith("dev")}
-    return repr((sorted(files.items()), sorted(parts.items())))
+    tasks = summary["spec"]["tasks"].items()
+    parts = {name: {key: look_up(task, ["data", key]) for key in SPLITTING} for name, task in tasks}
+    digests = {name: splits.get("dev") for name, splits in summary["fingerprints"].items()}
+    return repr((sorted(digests.items()), sorted(parts.items())))
 
 
 def example_scores(summary: dict, metric: str) -> np.ndarray | None:
     """The score of each development example at a run's best evaluation, None where there are none, or not those of the
-    evaluation that the diary tells of."""
+    evaluation that the records tell of."""
     from safetensors.numpy import load_file
 
     path = Path(summary["folder"]) / "best" / SCORES
@@ -95,5 +108,5 @@ def example_scores(summary: dict, metric: str) -> np.ndarray | None:
         scores = load_file(path).get(metric) if path.is_file() else None
     except Exception:  # safetensors raises its own kinds; a file that cannot be read is as good as none
         return None
-    told = summary["best"].get(metric)
+    told = summary["best"]["metrics"].get(metric)
     return scores if scores is not None and told is not None and abs(scores.mean() - told) < 1e-3 else None

@@ -88,10 +88,10 @@ class Tasks:
         return [self.spec.prefix(task.name) + task.ids[i] for i in own]
 
     def reached(self, model: TaskModel, batches: list[np.ndarray]) -> dict[str, nn.Parameter]:
-        """The parameters that a step over these batches can reach: the encoder's, and those of the heads of its tasks.
-        Other heads rest."""
-        heads = tuple(f"head.{self.task_of(rows)[0].name}." for rows in batches)
-        return {name: p for name, p in model.named_parameters() if name.startswith(("encoder.", *heads))}
+        """The parameters that a step over these batches can reach: all but those of the heads of other tasks."""
+        active = {self.task_of(rows)[0].name for rows in batches}
+        resting = tuple(f"head.{name}." for name in self.tasks if name not in active)
+        return {name: p for name, p in model.named_parameters() if not name.startswith(resting)}
 
     def evaluate(self, model: TaskModel, machine: Machine, split: str = "dev") -> Evaluated:
         """The metrics of each task; of several, as TASK.metric, beside

@@ -46,7 +46,7 @@ def test_only_adapters_can_train_afterwards():
 def test_the_head_is_not_wrapped_when_the_encoder_is_given():
     model = TaskModel(small_encoder(), {"main": SpanHead(64)})
     inject(model.encoder, ["*"], rank=2, alpha=4)
-    assert type(model.head.output) is nn.Linear
+    assert type(model.head["main"].output) is nn.Linear
     assert len(list(lora_layers(model))) == 2 * 6
 
 

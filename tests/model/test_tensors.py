@@ -98,7 +98,7 @@ def test_an_optimizer_continues_bit_for_bit(name, tmp_path):
         for n, p in second.items():
             p.copy_(weights[n])
     write_tensors(tmp_path / "t", tensors)
-    restore_training(tmp_path / "t", optimizer, {p: n for n, p in second.items()})
+    restore_training(tmp_path / "t", optimizer, name, {p: n for n, p in second.items()})
     steps(second, optimizer, 3)
     assert all(torch.equal(whole[n], second[n]) for n in whole)
 

@@ -190,7 +190,7 @@ def test_ctrl_c_is_a_line_and_no_traceback(place, capsys, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("experiments.inference.load.load_run", interrupted)
+    monkeypatch.setattr("experiments.inference.commands.load_run", interrupted)
     assert eval_py.main(["score", str(place / "passwords"), "--data", str(place / "dev.json")]) == 130
     assert capsys.readouterr().err == "eval.py: interrupted\n"
 

@@ -1,10 +1,11 @@
-"""experiments/report/schema.py: every name in `summary --json` is listed there, and every name there occurs."""
+"""Every name in `eval.py summary --json` is declared in figures.py, and every name declared there occurs."""
 
 import json
 
 import eval as eval_py
-from experiments.report.schema import ONE_RUN, SCHEMA, SEVERAL
-from tests.test_eval import records, write
+from experiments.report.declaration import names
+from experiments.report.figures import ONE_RUN, SCHEMA, SEVERAL_RUNS
+from tests.experiments.report.made import records, write
 
 
 def visit(value, path: str, table: dict[str, str], seen: set[str]) -> None:
@@ -22,10 +23,10 @@ def visit(value, path: str, table: dict[str, str], seen: set[str]) -> None:
         wild = next((name for name in names if name.startswith("<")), None)
         for key, item in value.items():
             name = key if key in names else wild
-            assert name, f"{path}.{key} is not in the schema"
+            assert name, f"{path}.{key} is not declared"
             visit(item, f"{path}.{name}".lstrip("."), table, seen)
     else:
-        assert path in table or value is None, f"{path} is not in the schema"
+        assert path in table or value is None, f"{path} is not declared"
 
 
 def summary(capsys, *folders) -> dict:
@@ -34,10 +35,10 @@ def summary(capsys, *folders) -> dict:
 
 
 def full(**spec) -> list[dict]:
-    """A diary in which nothing is missing."""
+    """Records in which nothing is missing."""
     made = records()
     made[0]["spec"] = made[0]["spec"] | spec
-    made[0]["data"]["fingerprints"] = {"dev": "0" * 64}
+    made[0]["data"]["fingerprints"] = {"qa": {"dev": "0" * 64}}
     for record in made:
         if record["kind"] == "train":
             record |= {"grad_norm": 1.0, "grad_norm_max": 2.0, "clipped": 0.5, "lr": {"head": 1e-3, "layers.0": 1e-4}}
@@ -47,17 +48,17 @@ def full(**spec) -> list[dict]:
     return sorted(made + sampled, key=lambda record: record["seconds"])
 
 
-def test_every_name_of_a_summary_is_in_the_schema_and_the_other_way_round(tmp_path, capsys):
+def test_every_name_of_a_summary_is_declared_and_the_other_way_round(tmp_path, capsys):
     seen: set[str] = set()
     found = summary(capsys, write(tmp_path / "a", full()))
     assert found["schema"] == SCHEMA
-    visit(found, "", ONE_RUN, seen)
-    # No item, or null, in this diary, but nothing to be misnamed either.
+    visit(found, "", dict(names(ONE_RUN)), seen)
+    # No item in these records, but nothing to be misnamed either.
     absent = {"stability.spike_steps[]", "generalisation.remarks[]", "remarks[]"}
-    assert ONE_RUN.keys() - seen <= absent
+    assert dict(names(ONE_RUN)).keys() - seen == absent
 
 
-def test_every_name_of_a_comparison_is_in_the_schema_and_the_other_way_round(tmp_path, capsys):
+def test_every_name_of_a_comparison_is_declared_and_the_other_way_round(tmp_path, capsys):
     seen: set[str] = set()
     folders = [
         write(tmp_path / f"{name}{seed}", full(name=f"{name}{seed}", seed=seed, optim={"lr": lr}))
@@ -78,5 +79,5 @@ def test_every_name_of_a_comparison_is_in_the_schema_and_the_other_way_round(tmp
     write(tmp_path / "b0", slower)
     found = summary(capsys, *folders)
     assert found["schema"] == SCHEMA
-    visit(found, "", SEVERAL, seen)
-    assert not SEVERAL.keys() - seen
+    visit(found, "", dict(names(SEVERAL_RUNS)), seen)
+    assert not dict(names(SEVERAL_RUNS)).keys() - seen

@@ -1,0 +1,61 @@
+"""The command `eval.py summary`: reads run folders and reports on them."""
+
+import json
+import sys
+import time
+from pathlib import Path
+
+from data.files import InputError, replace_file
+from experiments.records import json_safe, read_records
+from experiments.report.blocks import comparison_report, run_report
+from experiments.report.charts import require_matplotlib
+from experiments.report.figures import compare, summary_of
+from experiments.report.page import as_page
+from experiments.report.render import markdown, terminal, use_colour
+from experiments.report.run import Run
+
+
+def read_summary(folder: Path, threshold: float = 0.01) -> dict:
+    """The summary of the run in a folder. Raises InputError."""
+    return summary_of(Run(read_records(folder), threshold))
+
+
+def summarise(
+    folders: list[Path],
+    threshold: float = 0.01,
+    as_json: bool = False,
+    as_markdown: bool = False,
+    html: Path | None = None,
+    watch: float | None = None,
+) -> None:
+    """Print what one run did, or how several compare.
+
+    threshold: the relative change of the loss that counts as an oscillation. html: also write a page there, whole or
+    not at all. watch: seconds after which to look again, until no run is unfinished. Raises InputError for a person's
+    mistake, OSError where the page cannot be written.
+    """
+    if not 0 < threshold < 10:
+        raise InputError("--threshold: a relative change, above 0")
+    if watch is not None and not 0 < watch < 1e6:
+        raise InputError("--watch: seconds, above 0")
+    if html:
+        require_matplotlib()  # before reading a hundred runs
+    folders = list({folder.resolve(): folder for folder in folders}.values())  # one run twice is no second seed
+    while True:
+        runs = [Run(read_records(folder), threshold) for folder in folders]
+        summaries = [summary_of(run) for run in runs]
+        found = compare(summaries) if len(runs) > 1 else summaries[0]
+        blocks = comparison_report(found) if len(runs) > 1 else run_report(found)
+        if as_json:
+            print(json.dumps(json_safe(found), indent=2))
+        elif as_markdown:
+            print(markdown(blocks))
+        else:
+            clear = "\033[2J\033[H" if watch and sys.stdout.isatty() else ""
+            print(clear + terminal(blocks, use_colour(sys.stdout)), flush=True)
+        if html:
+            replace_file(html, as_page(blocks, runs))
+            print(f"written: {html}", file=sys.stderr)
+        if not watch or all(summary["status"] != "unfinished" for summary in summaries):
+            return
+        time.sleep(watch)

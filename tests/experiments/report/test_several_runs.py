@@ -1,0 +1,178 @@
+"""Figures of several runs, on records made by hand."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from experiments.repetitions import flat
+from experiments.report.blocks import comparison_report
+from experiments.report.figures import compare
+from experiments.report.render import terminal
+from experiments.report.summary import read_summary
+from tests.experiments.report.made import SPEC, records, summary, training, write
+
+
+def of(tmp_path, name: str, score: float, **spec) -> dict:
+    found = records()
+    found[8]["metrics"]["f1"] = score
+    return summary(tmp_path, found, name=name, **spec)
+
+
+def test_runs_that_share_all_but_the_seed_are_one_row(tmp_path):
+    runs = [of(tmp_path, f"r{i}", score, seed=i % 2, optim={"lr": lr}) for i, (score, lr) in
+            enumerate([(60, 1), (62, 1), (70, 2), (74, 2)])]  # fmt: skip
+    found = compare(runs)
+    assert found["differing"] == ["optim.lr"] and [row["runs"] for row in found["rows"]] == [["r2", "r3"], ["r0", "r1"]]
+    assert found["rows"][0]["metrics"]["f1"] == pytest.approx({"mean": 72.0, "sd": np.sqrt(8), "n": 2})
+    (difference,) = found["differences"]
+    assert difference["difference"] == -11.0 and difference["tests"][0]["test"] == "Welch's t"
+    assert difference["tests"][0]["p"] == pytest.approx(0.0693, abs=1e-4)  # scipy: ttest_ind, equal_var=False
+    assert difference["settings_differ"] is None  # two runs say too little to deny it
+    assert found["leaders"]["f1"] == 0
+
+
+def test_an_epoch_that_made_things_worse_is_found(tmp_path):
+    found = records()
+    for record in found:
+        if record["kind"] == "eval":
+            record["intervals"] = {"f1": [record["metrics"]["f1"] - 4, record["metrics"]["f1"] + 4]}
+    found[-2]["metrics"]["f1"] = 15.0
+    runs = [summary(tmp_path, found, name="worse"), of(tmp_path, "better", 40.0, optim={"lr": 1})]
+    worse, better = sorted(compare(runs)["rows"], key=lambda row: row["runs"], reverse=True)
+    assert [e["mean"] for e in worse["by_epoch"]] == [20.0, 15.0]
+    assert [e["mean"] for e in better["by_epoch"]] == [20.0, 35.0]
+    assert [(e["fell"], e["interval"]) for e in worse["by_epoch"]] == [(None, 4.0), (5.0, 4.0)]
+    page = terminal(comparison_report(compare(runs)))
+    assert "worse 5.0 in epoch 2 (beyond ± 4.0) 20.0 15.0" in " ".join(page.split())
+    assert "better never 20.0 35.0" in " ".join(page.split())
+
+
+def test_the_steadiest_run_is_first_by_stability(tmp_path):
+    steady, wild = ([records()[0], *training(losses), *records()[-2:]] for losses in ([1.0] * 5, [1.0, 2.0] * 5))
+    found = compare([summary(tmp_path, wild, name="wild"), summary(tmp_path, steady, name="steady", seed=7)])
+    assert len(found["rows"]) == 1  # they differ in the seed alone
+    found = compare([summary(tmp_path, wild, name="wild"), summary(tmp_path, steady, name="steady", amp="off")])
+    page = terminal(comparison_report(found))
+    lines = page[page.index("By stability") :].splitlines()
+    assert lines[2].split()[1] == "steady" and lines[3].split()[1] == "wild"
+
+
+def test_scores_that_were_kept_are_compared_example_by_example(tmp_path):
+    from safetensors.numpy import save_file
+
+    runs = [of(tmp_path, name, score, optim={"lr": lr}) for name, score, lr in (("a", 60, 1), ("b", 61, 2))]
+    random = np.random.default_rng(0)
+    shared = (random.random(500) < 0.6).astype(np.float32)
+    for run, scores in zip(
+        runs, (shared, np.maximum(shared, random.random(500) < 0.05).astype(np.float32)), strict=True
+    ):
+        (Path(run["folder"]) / "best").mkdir()
+        save_file({"f1": scores}, Path(run["folder"]) / "best" / "dev_scores.safetensors")
+        run["best"]["metrics"]["f1"] = float(scores.mean())  # those of another evaluation would not be used
+    (difference,) = compare(runs)["differences"]
+    (test,) = difference["tests"]
+    assert (test["test"], test["n"]) == ("paired bootstrap", 500) and test["p"] < 0.01
+    assert difference["models_differ"] and difference["settings_differ"] is None
+    page = terminal(comparison_report(compare(runs)))
+    assert "distinguishable as models  p < 0.001, n = 500" in page
+
+    other = {"qa": {"task": "span_qa", "data": {"dev_fraction": 0.1}}}  # as many examples, but others
+    runs[0]["spec"]["tasks"] = other
+    (difference,) = compare(runs)["differences"]
+    assert difference["tests"] == [] and difference["untested"] == "other development sets"
+    runs[0]["spec"]["tasks"] = {"qa": {"task": "span_qa"}}
+    runs[0]["best"]["metrics"]["f1"] += 1
+    assert compare(runs)["differences"][0]["untested"] == "its scores of the examples are not there"
+
+
+def test_one_run_each_is_no_test(tmp_path):
+    found = compare([of(tmp_path, name, score, optim={"lr": lr}) for name, score, lr in (("a", 60, 1), ("b", 61, 2))])
+    (difference,) = found["differences"]
+    assert difference["tests"] == [] and difference["models_differ"] is difference["settings_differ"] is None
+    assert "too few runs" in terminal(comparison_report(found))
+
+
+def test_settings_are_compared_by_their_dotted_names():
+    spec = {"a": {"b": 1, "c": []}, "phases": [{"epochs": 1}, {"epochs": 2}], "t": ["x", "y"], "d": {}}
+    assert flat(spec) == {"a.b": 1, "a.c": [], "phases.0.epochs": 1, "phases.1.epochs": 2, "t": ["x", "y"], "d": {}}
+
+
+def test_runs_of_different_metrics_are_not_ranked(tmp_path):
+    found = compare([of(tmp_path, "a", 1), of(tmp_path, "b", 60, eval={"metric": "loss"})])
+    assert found["metric"] is None and [row["runs"] for row in found["rows"]] == [["a"], ["b"]]
+
+
+def test_runs_that_go_on_neither_count_nor_lead(tmp_path):
+    ended = [of(tmp_path, f"a{seed}", 60.0 + seed, seed=seed, optim={"lr": 1}) for seed in (0, 1)]
+    going = summary(tmp_path, records()[:-1], name="a2", seed=2, optim={"lr": 1})
+    other = summary(tmp_path, records()[:-1], name="b", optim={"lr": 2})
+    other["best"]["metrics"]["f1"] = 99.0
+    found = compare([*ended, going, other])
+    assert [row["runs"] for row in found["rows"]] == [["a0", "a1"], ["b"]]
+    assert found["rows"][0]["left_out"] == [{"name": "a2", "status": "unfinished"}] and not found["rows"][1]["ended"]
+    assert found["differences"] == [] and not found["leaders"]
+    page = terminal(comparison_report(found))
+    assert "a2 is unfinished and does not count" in page and "row 2 is of runs that have not ended" in page
+
+
+def test_a_seed_that_is_there_twice_is_no_repetition(tmp_path):
+    found = compare([of(tmp_path, "a", 60.0, seed=1), of(tmp_path, "again", 60.0, seed=1)])
+    assert found["remarks"] == ["again has the seed of a: it is no independent repetition"]
+
+
+def test_runs_on_other_data_are_no_repetitions_of_each_other(tmp_path):
+    runs = [of(tmp_path, name, score, seed=i) for i, (name, score) in enumerate((("a", 60.0), ("b", 70.0)))]
+    runs[0]["fingerprints"], runs[1]["fingerprints"] = {"qa": {"dev": "1" * 64}}, {"qa": {"dev": "2" * 64}}
+    found = compare(runs)
+    assert found["differing"] == ["data (fingerprint)"] and len(found["rows"]) == 2
+
+
+def test_other_data_are_other_rows_also_beside_another_task(tmp_path):
+    tasks = {n: {"qa": {"task": "span_qa", "data": {"train_limit": n}}} for n in (1, 2)}
+    runs = [of(tmp_path, f"r{n}", 60.0 + n, seed=n, tasks=tasks[n]) for n in (1, 2)]
+    other = of(tmp_path, "words", 50.0, tasks={"words": {"task": "classification", "data": {"label": "kind"}}})
+    found = compare([*runs, other])
+    assert len(found["rows"]) == 3
+    assert found["differing"] == [
+        "tasks",
+        "tasks.qa.data.train_limit",
+    ]  # not data.label: the task says that
+
+
+def test_names_are_no_settings_but_the_optimizers_is_one(tmp_path):
+    phases = [{"name": "full", "epochs": 1}]
+    runs = [of(tmp_path, "a", 60.0, phases=phases, optim={"name": "adamw"})]
+    runs.append(of(tmp_path, "b", 61.0, phases=[{"name": "all", "epochs": 1}], optim={"name": "sgd"}))
+    assert compare(runs)["differing"] == ["optim.name"]
+
+
+def test_adapters_are_one_setting_beside_a_run_without_any(tmp_path):
+    lora = {"rank": 16, "alpha": 32, "dropout": 0.0, "targets": ["query", "value"]}
+    runs = [of(tmp_path, "full", 60.0, lora=None), of(tmp_path, "lora", 61.0, lora=lora)]
+    found = compare(runs)
+    assert found["differing"] == ["lora"] and found["rows"][0]["settings"]["lora"] == "rank 16, alpha 32, query value"
+    assert compare([runs[1], of(tmp_path, "wide", 62.0, lora=lora | {"rank": 32})])["differing"] == ["lora.rank"]
+
+
+def test_records_at_different_intervals_are_not_ranked_by_stability(tmp_path):
+    runs = [
+        summary(tmp_path, [records()[0], *training([1.0] * 9, every=every), *records()[-2:]], name=name, amp=name)
+        for name, every in (("often", 1), ("seldom", 5))
+    ]
+    found = compare(runs)
+    assert found["steady_order"] is None and not {"scatter", "per_100_steps"} & found["leaders"].keys()
+    assert found["differences"][0]["oscillations_ratio"] is None
+    assert "not ranked: a loss is the mean of 1, 5 steps" in terminal(comparison_report(found))
+
+
+def test_the_deciding_metric_has_a_column_and_only_known_directions_lead(tmp_path):
+    found = [records() for _ in range(2)]
+    for i, each in enumerate(found):
+        each[0]["spec"] = SPEC | {"eval": {"metric": "matthews"}, "name": f"r{i}", "optim": {"lr": i}}
+        for record in each:
+            if record["kind"] == "eval":
+                record["metrics"] |= {"matthews": 50.0 + i, "ece": 5.0 + i}
+    compared = compare([read_summary(write(tmp_path / str(i), each)) for i, each in enumerate(found)])
+    assert "matthews" in compared["leaders"] and "ece" not in compared["leaders"]
+    assert "*51.0" in terminal(comparison_report(compared))
