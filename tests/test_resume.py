@@ -239,8 +239,8 @@ def test_resuming_with_another_spec_lists_the_differences(experiment, tmp_path, 
     before = files_of(tmp_path / "runs")
     assert run_main(path, tmp_path, "--resume", "--set", "optim.lr=0.5", "data.train_limit=79") == 2
     message = capsys.readouterr().err
-    assert "spec.optim.lr is 0.5, was 0.001" in message and "spec.data.train_limit is 79, was 80" in message
-    assert "data.train is" in message and "--resume-anyway" in message
+    assert "spec.optim.lr is 0.5, was 0.001" in message and "spec.tasks.main.data.train_limit is 79, was 80" in message
+    assert "data.main.train is" in message and "--resume-anyway" in message
     assert before == files_of(tmp_path / "runs")
 
 
@@ -255,7 +255,7 @@ def test_other_weights_and_another_checkpoint_format_are_differences_too(experim
     monkeypatch.setattr(folder_module, "CHECKPOINT_FORMAT", 99)
     assert run_main(path, tmp_path, "--resume") == 2
     message = capsys.readouterr().err
-    assert "format is 99, was 4" in message and "pretrained is '" in message
+    assert "format is 99, was 5" in message and "pretrained is '" in message
 
 
 def test_resuming_anyway_is_recorded(experiment, tmp_path):

@@ -88,8 +88,6 @@ def check(spec: Spec) -> None:
             "choose one of up to 100 bytes, of letters, digits, . _ + -, with --set name=..."
         )
     check_phases(spec)
-    if not spec.tasks:
-        raise InputError("tasks: at least one is needed")
     for name, task in spec.tasks.items():
         if not re.fullmatch(r"[A-Za-z]\w{0,30}", name):
             raise InputError(f"tasks: {shown(name)} cannot be a task's name; letters, digits and _ can")
@@ -222,7 +220,10 @@ def resolve(raw: dict, assignments: list[str], sweeping: bool) -> Spec:
     spec = build(Spec, raw)
     if len(spec.phases) > MOST_PHASES:
         raise InputError(f"phases: {len(spec.phases):,} of them; at most {MOST_PHASES}")
-    metric = spec.eval.metric or ("mean" if len(spec.tasks) > 1 else DEFAULTS[next(iter(spec.tasks.values())).task])
+    if not spec.tasks:
+        raise InputError("tasks: at least one is needed")
+    first = next(iter(spec.tasks.values()))
+    metric = spec.eval.metric or ("mean" if len(spec.tasks) > 1 else DEFAULTS.get(first.task, "loss"))
     spec = dataclasses.replace(
         spec, phases=expand_gradual(spec.phases), eval=dataclasses.replace(spec.eval, metric=metric)
     )

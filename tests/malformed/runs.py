@@ -19,16 +19,16 @@ RESUME, SUMMARY = ("resume",), ("summary",)
 # ---- --resume --------------------------------------------------------------------------------------------------------
 
 BAD_STATE = [
-    ("format", 1, "format is 4, was 1"),
-    ("format", "two", "(it has format 'two', this code 4); use the code that wrote it"),
-    ("format", None, "(it has format None, this code 4); use the code that wrote it"),
+    ("format", 1, "format is 5, was 1"),
+    ("format", "two", "(it has format 'two', this code 5); use the code that wrote it"),
+    ("format", None, "(it has format None, this code 5); use the code that wrote it"),
     ("identity", [], "identity: expected an object, found []"),
     ("identity", {}, "belongs to another experiment"),
     ("identity.spec.seed", 7, "spec.seed is 0, was 7"),
     ("identity.spec", None, "belongs to another experiment: spec is"),
     ("identity.precision", "fp8", "was 'fp8'"),
     ("identity.pretrained", "0" * 64, "pretrained is"),
-    ("identity.data", {}, "data.dev is"),
+    ("identity.data", {}, "data.main is"),
     ("sha256", [], "sha256: expected an object"),
     ("sha256", {"head.safetensors": 7}, "sha256.head.safetensors: expected a text, found 7"),
     ("sha256", {"head.safetensors": "0" * 64}, "head.safetensors: is not what was saved"),
@@ -47,7 +47,7 @@ BAD_STATE = [
     ("metrics_bytes", 1.5, "metrics_bytes: expected a whole number"),
     ("metrics_bytes", 10**30, "metrics_bytes: 1000000"),
     ("seconds", "long", "seconds: expected a number"),
-    ("recorded_at", None, "recorded_at: expected a number"),
+    ("progress.sums.since", None, "progress.sums.since: expected a number"),
     ("scaler", 3, "scaler: expected an object"),
     ("progress", None, "progress: expected an object, found None"),
     ("progress.position", -1, "says step -1 of"),
@@ -214,9 +214,10 @@ def diaries() -> Iterator[Case]:
     for name, content in BROKEN_LINES:
         yield Case("metrics.jsonl", name, lambda p, c=content: put(p / DIARY, c), missing, SUMMARY)
     for path, value in (
-        ("spec", None), ("spec", []), ("spec.name", 7), ("spec.seed", "0"), ("spec.model", []), ("spec.eval", None),
+        ("spec", None), ("spec", []), ("spec.name", 7), ("spec.seed", "0"), ("spec.tasks", []), ("spec.tasks", {}), ("spec.tasks.main", 3), ("spec.tasks.main.task", 7), ("spec.eval", None),
         ("spec.eval.metric", 3), ("pretrained", "x"), ("pretrained.name", None), ("data", {}), ("data.splits", 8),
-        ("data.splits.train.examples", "8"), ("data.splits.dev.examples", -1), ("data.splits.dev.kind", 5),
+        ("data.splits.main", []),
+        ("data.splits.main.train.examples", "8"), ("data.splits.main.dev.examples", -1), ("data.splits.main.dev.kind", 5),
         ("device", None), ("precision", 16), ("parameters", 0), ("parameters", 1.5), ("steps_planned", None), ("kind", 5), ("step", "first"), ("epoch", []),
         ("seconds", None),
     ):  # fmt: skip

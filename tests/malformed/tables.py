@@ -104,7 +104,7 @@ SETTINGS = [
     ("loss.label_smoothing=1", "loss.label_smoothing: 1.0 is out of range"),
     ("optim.l1=-1", "optim.l1: -1.0 is out of range"),
     ('optim={"l1":1,"l1_on":["lora"]}', "optim.l1_on: 'lora' selects no parameter"),
-    ("eval.metric=rmse", "eval.metric: 'rmse' is not one of accuracy, macro_f1"),
+    ("eval.metric=rmse", "eval.metric: 'rmse' is not one of accuracy, f1, macro_f1"),
     ('optim={"l1":1,"l1_on":[]}', "optim.l1_on: is empty"),
     ('tasks={"a":{"task":"classification"}}', "tasks.a.data.train, data.dev: name at least one file each"),
     ('sweep={"seed":[0,1]}', "sweep: is a set of runs; train them with --sweep"),
@@ -120,7 +120,7 @@ SWEEPS = [
     ("seed=0", "there is neither a sweep group nor data.folds"),
 ]
 TASKS = [
-    ({}, "data.train, data.dev: name at least one file each"),
+    ({}, "tasks: at least one is needed"),
     ({"1a": {"task": "classification"}}, "tasks: '1a' cannot be a task's name"),
     ({"a": {}}, "tasks.a.task: is required"),
     (
@@ -132,7 +132,10 @@ TASKS = [
     ({"a": {"task": "classification", "weight": 0}}, "tasks.a.weight: 0.0 is out of range"),
     ({"a": {"task": "classification", "lr": 1}}, "tasks.a.lr: unknown key"),
     (
-        {"a": {"task": "regression", "data": {"source": "synthetic_rating"}}},
+        {
+            "a": {"task": "regression", "data": {"source": "synthetic_rating"}},
+            "b": {"task": "classification", "data": {"source": "synthetic_sentiment"}},
+        },
         "tasks.a: a regression cannot share a mean with metrics in percent",
     ),
 ]
@@ -164,10 +167,16 @@ def cases() -> Iterator[Case]:
 
         def several(place, tasks=tasks):
             spec = experiment() | {"tasks": tasks, "model": {"pretrained": "small"}}
-            del spec["data"]
+            del spec["data"], spec["task"]
             put(place / "exp.json", spec)
 
         yield Case("tables", f"tasks: {tasks}"[:60], several, answer)
+    for key, value in (("task", "classification"), ("data", {}), ("pooling", "cls")):
+
+        def both(place, extra={key: value}):  # noqa: B006
+            put(place / "exp.json", {"model": {"pretrained": "small"}, "phases": [], "tasks": TASKS[5][0], **extra})
+
+        yield Case("tables", f"tasks and {key}", both, f"{key}: with tasks, each task has its own; move it there")
     for case in unusual_files("tables", "rows.csv", FILE_ANSWERS):
 
         def damage(place, case=case):

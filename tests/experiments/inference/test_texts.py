@@ -307,9 +307,15 @@ def test_a_sweep_trains_every_combination_and_every_fold_and_goes_on_where_it_st
     assert f"{names[1]}: is finished" in capfd.readouterr().out
     runs = [tmp_path / "runs" / name for name in names]
     specs = [json.loads((run / "spec.json").read_text()) for run in runs]
-    assert [(s["optim"]["lr"], s["data"]["fold"]) for s in specs] == [(1e-3, 0), (1e-3, 1), (1e-4, 0), (1e-4, 1)]
+    chosen = [(spec["optim"]["lr"], spec["tasks"]["main"]["data"]["fold"]) for spec in specs]
+    assert chosen == [
+        (1e-3, 0),
+        (1e-3, 1),
+        (1e-4, 0),
+        (1e-4, 1),
+    ]
     parts = [
-        set(train_module.set_up(read_spec(run / "spec.json"), run, tmp_path).task.example_ids(range(30)))
+        set(train_module.set_up(read_spec(run / "spec.json"), run, tmp_path).tasks.names_of(np.arange(30)))
         for run in runs
     ]
     assert not parts[0] & parts[1] and parts[0] == parts[2]  # each trains on what the other is judged on
