@@ -5,6 +5,7 @@ phase, and, where runs/bert_phase2 is there, the course of that run.
 
 What trains is read from the experiment file, so the picture says what the run does.
 """
+
 import argparse
 import json
 import re
