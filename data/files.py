@@ -92,8 +92,8 @@ def require_utf8(text: str, where: str) -> str:
 def _object(pairs: list[tuple[str, object]]) -> dict:
     result = dict(pairs)
     if len(result) < len(pairs):
-        seen = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        names = [key for key, _ in pairs]
+        twice = next(key for place, key in enumerate(names) if key in names[:place])
         raise ValueError(f"the key {shown(twice)} is there twice")
     return result
 

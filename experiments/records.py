@@ -21,6 +21,7 @@ import os
 import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,12 +32,12 @@ VERSION = 3  # of the records; the `run` record has it
 SCORES = "dev_scores.safetensors"  # in best/: the score of each development example, by metric
 
 
-def json_safe(value, digits: int = 17):
+def json_safe(value: Any, digits: int = 17) -> Any:
     """The value as JSON can write it: a number that is not finite becomes null, a dataclass an object. digits: how many
     significant ones are kept; with 17 a number reads back as itself."""
     if isinstance(value, float):
         return float(f"{value:.{digits}g}") if math.isfinite(value) else None
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     if isinstance(value, dict):
         return {str(key): json_safe(item, digits) for key, item in value.items()}

@@ -9,7 +9,7 @@ UNTOLD = re.compile(r"(phases\.\d+\.)?name|runtime\..*")  # names, and how and w
 
 def flat(spec: dict, path: str = "") -> dict:
     """{"optim": {"lr": 1}} -> {"optim.lr": 1}; lists of objects by position, "phases.0.epochs"; other lists stay."""
-    found = {}
+    found: dict[str, object] = {}
     for key, value in spec.items():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
             value = {str(i): item for i, item in enumerate(value)}

@@ -115,7 +115,7 @@ def _convert(kind, value, path: str, checks: typing.Mapping):
         if not isinstance(value, dict):
             raise InputError(f"{path}: expected an object, found {shown(value)}")
         return {key: _convert(arguments[1], item, _join(path, key), checks) for key, item in value.items()}
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return build(kind, value, path)
     if kind is object:
         return value
@@ -125,7 +125,7 @@ def _convert(kind, value, path: str, checks: typing.Mapping):
 def _chosen(options: list[type], value, path: str) -> type:
     """The class that an object's first field names, of several whose first field has one value each."""
     tag = dataclasses.fields(options[0])[0].name
-    by_tag = {dataclasses.fields(option)[0].default: option for option in options}
+    by_tag = {str(dataclasses.fields(option)[0].default): option for option in options}
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected an object, found {shown(value)}")
     if tag not in value:
@@ -135,7 +135,7 @@ def _chosen(options: list[type], value, path: str) -> type:
     return by_tag[value[tag]]
 
 
-def _scalar(kind: type, value, path: str):
+def _scalar(kind: type, value: typing.Any, path: str) -> typing.Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             value = float(value)
@@ -184,7 +184,7 @@ def reference(cls: type, path: str = "") -> typing.Iterator[tuple[str, str, str]
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         kind, key = hints[field.name], _join(path, field.name)
-        inner = [option for option in _flat(kind) if dataclasses.is_dataclass(option)]
+        inner = [each for each in _flat(kind) if isinstance(each, type) and dataclasses.is_dataclass(each)]
         if inner:
             yield key, "", field.metadata["help"]
             part = {tuple: ".N", dict: ".NAME"}.get(typing.get_origin(kind), "")

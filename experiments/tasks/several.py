@@ -80,7 +80,7 @@ class Tasks:
 
     def losses(self, model: TaskModel, logits: Tensor, batch: dict) -> Tensor:
         """What is minimised, for each example of a batch [B]."""
-        return self.tasks[batch["task"]].losses(model.head[batch["task"]], logits, batch)
+        return self.tasks[batch["task"]].losses(model.head_of(batch["task"]), logits, batch)
 
     def names_of(self, rows: np.ndarray) -> list[str]:
         """What the training examples of a batch are called: "q17", of several tasks "qa.q17"."""
@@ -107,7 +107,8 @@ class Tasks:
             for name, task in self.tasks.items()
         )
         defaults = [found[name].metrics[DEFAULTS[task.spec.task]] for name, task in self.tasks.items()]
-        metrics, scores = {"loss": loss, "mean": float(np.mean(defaults))}, {}
+        metrics = {"loss": loss, "mean": float(np.mean(defaults))}
+        scores: dict[str, np.ndarray] = {}
         for name, own in found.items():
             metrics |= {f"{name}.{key}": value for key, value in own.metrics.items()}
             scores |= {f"{name}.{key}": value for key, value in own.scores.items()}

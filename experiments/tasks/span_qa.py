@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -33,7 +34,7 @@ class SpanQA(Task):
     spec: SpanQATask
 
     def __init__(self, name: str, spec: SpanQATask, evaluation: EvalSpec, tokenizer: Tokenizer, root: Path):
-        super().__init__(name, spec, tokenizer)
+        super().__init__(name, spec, evaluation, tokenizer, root)
         data, decoding = spec.data, spec.decoding
         train, dev = (
             question_set(data.source, split, files, limit, root, data.bad_answers)
@@ -68,7 +69,7 @@ class SpanQA(Task):
         self.null_threshold = None if always else decoding.null_threshold
 
     @staticmethod
-    def make_head(spec: SpanQATask, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> nn.Module:
+    def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> nn.Module:
         return SpanHead(width, dropout)
 
     def evaluate(self, model: TaskModel, machine: Machine, split: str = "dev") -> Evaluated:

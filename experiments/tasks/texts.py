@@ -3,9 +3,10 @@
 Axes:  N examples   K outputs: classes, labels, or 1 for a number
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -40,7 +41,7 @@ from data.splits import contradictions, duplicates, mark
 from data.tokens import Tokens, tokenize
 from experiments.config.spec import ClassificationTask, EvalSpec, TextData, TextTask
 from experiments.tasks.base import Evaluated, Task, predict
-from model.heads import TaskModel, TextHead, binary_cross_entropy, cross_entropy, squared_error
+from model.heads import Pooler, TaskModel, TextHead, binary_cross_entropy, cross_entropy, squared_error
 from model.machine import Machine
 
 LOSSES = {"classification": cross_entropy, "multi_label": binary_cross_entropy, "regression": squared_error}
@@ -52,16 +53,17 @@ class Texts(Task):
     spec: TextTask
 
     def __init__(self, name: str, spec: TextTask, evaluation: EvalSpec, tokenizer: Tokenizer, root: Path):
-        super().__init__(name, spec, tokenizer)
+        super().__init__(name, spec, evaluation, tokenizer, root)
         data, kind, labelling = spec.data, spec.task, labelling_of(spec.data)
         split = Split(data.dev_fraction, data.folds, data.fold, data.train_limit, data.dev_limit)
 
-        def stratum(row: Row) -> float | tuple[str, ...]:
-            return number_of(row) if kind == "regression" else tuple(sorted(labels_of(row, kind, labelling)))
+        def labels(row: Row) -> tuple[str, ...]:
+            return tuple(sorted(labels_of(row, kind, labelling)))
 
-        sources = (data.source, data.train, data.dev, root, columns_of(data), split, stratum)
-        train, dev, everything, self.fingerprints = row_sets(*sources)
-        self.outputs = learn_scale(train) if kind == "regression" else learn_labels(kind, everything, labelling)
+        stratum = number_of if kind == "regression" else labels
+        rows = row_sets(data.source, data.train, data.dev, root, columns_of(data), split, stratum)
+        train, dev, self.fingerprints = rows.train, rows.dev, rows.fingerprints
+        self.outputs = learn_scale(train) if kind == "regression" else learn_labels(kind, rows.everything, labelling)
         check_metric(evaluation.metric, name, self.outputs)
         self.train, cut = tokens_of(train, tokenizer, spec, self.outputs)
         target = self.train.labels["target"]
@@ -82,12 +84,12 @@ class Texts(Task):
             "dev": {"examples": len(dev), **shared, "texts_cut": made["dev"][1], **duplicates(train, dev)},
         }
         if kind != "regression":  # its numbers differ a little, as measurements do
-            self.splits["train"]["contradictions"] = contradictions(train, [frozenset(stratum(row)) for row in train])
+            self.splits["train"]["contradictions"] = contradictions(train, [labels(row) for row in train])
 
     @staticmethod
-    def make_head(spec: TextTask, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> nn.Module:
+    def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> nn.Module:
         head = TextHead(width, max(1, len(outputs.labels)), LOSSES[spec.task], spec.pooling, dropout)
-        if spec.pooling == "cls_pooler":
+        if isinstance(head.pool, Pooler):
             if pooler is None:
                 raise InputError("there is no pretrained pooler for pooling cls_pooler; use mean or cls")
             head.pool.load_state_dict(pooler)
@@ -192,9 +194,9 @@ def judge_labels(p: np.ndarray, target: np.ndarray) -> Evaluated:
         return 100 * averages(counts(target[chosen], predicted[chosen], classes))["macro_f1"]
 
     def f1(chosen: np.ndarray) -> float:  # of the second of two labels
-        return 100 * per_class(counts(target[chosen], predicted[chosen], classes))["f1"][1]
+        return 100.0 * per_class(counts(target[chosen], predicted[chosen], classes))["f1"][1]
 
-    statistics = {"macro_f1": macro_f1}
+    statistics: dict[str, Callable[[np.ndarray], float]] = {"macro_f1": macro_f1}
     if classes == 2:
         second = per_class(counted)
         found |= {key: float(second[key][1]) for key in ("precision", "recall", "f1")}

@@ -68,7 +68,8 @@ def set_trainable(model: nn.Module, phase: PhaseSpec) -> None:
 
 def phase_table(model: nn.Module, groups: Iterable["Group"], phase: PhaseSpec, index: int) -> list[dict]:
     """What trains in a phase, a row per part of the model: tensors, parameters, highest learning rate."""
-    parts, rows = parts_of(model), {}
+    parts = parts_of(model)
+    rows: dict[str, dict] = {}
     for name, parameter in model.named_parameters():
         if entry_for(phase, name, parts[name]) is not None:
             row = rows.setdefault(parts[name], {"part": parts[name], "tensors": 0, "parameters": 0, "lr": 0.0})
@@ -198,7 +199,7 @@ def make_plan(spec: Spec, parts: Sequence[Part]) -> Plan:
         if begin == end:
             raise InputError(f"phases: {phase.name!r}, {phase.epochs:g} epochs long, is shorter than one step")
     if spec.eval.every_steps:
-        regular = range(spec.eval.every_steps, len(order) + 1, spec.eval.every_steps)
+        regular = list(range(spec.eval.every_steps, len(order) + 1, spec.eval.every_steps))
     else:
         every = spec.eval.every_epochs or 1.0
         regular = [order.position(k * every) for k in range(1, int(ends[-1] / every + 1e-9) + 1)]
