@@ -108,7 +108,7 @@ def compute_gradients(run: Run, batches: list[np.ndarray]) -> tuple[float, float
         sums.padded_tokens += batch["tokens"].numel()
     penalised = phases.l1_parameters(optim, run.model)
     if penalised:  # the loss that is recorded is that of the examples alone
-        penalty = sum(parameter.abs().sum() for parameter in penalised)
+        penalty = torch.stack([parameter.abs().sum() for parameter in penalised]).sum()
         run.scaler.scale(optim.l1 * penalty).backward()
     run.scaler.unscale_(run.optimizer)  # before clipping: the limit is meant for the true gradient
     trained = [p for p in run.model.parameters() if p.requires_grad]

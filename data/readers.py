@@ -137,9 +137,10 @@ def _checked(value: Any, kind: type, where: str) -> Any:
 
 
 def _field(record: object, key: str, kind: type, where: str) -> Any:
-    if key not in _checked(record, dict, where):
+    fields = _checked(record, dict, where)
+    if key not in fields:
         raise InputError(f"{where}: no {key!r}")
-    return _checked(record[key], kind, f"{where}: {key!r}")
+    return _checked(fields[key], kind, f"{where}: {key!r}")
 
 
 def _read_question(qa: dict, context: str, where: str, strict: bool) -> Question:

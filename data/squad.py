@@ -116,8 +116,9 @@ def make_windows(
         at = len(query) + 2
         for begin, end in _context_windows(len(context_ids[c]), max_length - len(query) - 3, doc_stride):
             pieces += [[cls, *query, sep], context_ids[c][begin:end], [sep]]
-            inside = answer is not None and begin <= answer[0] and answer[1] < end
-            span = (at + answer[0] - begin, at + answer[1] - begin) if inside else (0, 0)
+            span = (0, 0)
+            if answer is not None and begin <= answer[0] and answer[1] < end:
+                span = (at + answer[0] - begin, at + answer[1] - begin)
             rows.append((number, at, begin, *span, at + end - begin + 1))
     counts["windows"] = len(rows)
     table = np.array(rows, dtype=np.int64)

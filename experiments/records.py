@@ -210,9 +210,9 @@ class Records:
     def of_kind(self, kind: str) -> list[dict]:
         return [record for record in self.records if record["kind"] == kind]
 
-    def column(self, path: str) -> np.ndarray:
-        """A number of each train record, by its dotted path ("lr.head"): float64 [N], NaN where it is missing."""
-        values = [_field(record, path) for record in self.of_kind("train")]
+    def column(self, name: str) -> np.ndarray:
+        """A number of each train record: float64 [N], NaN where it is missing."""
+        values = [record.get(name) for record in self.of_kind("train")]
         return np.array([value if _is_number(value) else np.nan for value in values], dtype=np.float64)
 
     @property

@@ -30,6 +30,7 @@ import train
 from data.files import InputError
 from experiments.bench.peers import check, through_peers
 from experiments.config.check import read_spec
+from experiments.records import Writer
 from experiments.terminal import refuse
 from experiments.training.state import Run
 from model import machine
@@ -83,8 +84,11 @@ def measure(ours: Run, theirs: dict[str, Run], steps: int, phase: int) -> dict[s
     return {name: np.array(values[3:]) for name, values in seconds.items()}
 
 
-class Silent:
+class Silent(Writer):
     """A writer of records that keeps nothing."""
+
+    def __init__(self):
+        pass
 
     def write(self, *arguments, **fields) -> dict:
         return {}

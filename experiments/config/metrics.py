@@ -4,6 +4,7 @@ Whatever prints, ranks or checks a metric reads this table. The numbers come fro
 data/metrics.py (labels and numbers). In a run with several tasks a metric is called TASK.metric.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 SPAN, ONE, MANY, NUMBER = ("span_qa", "classification", "multi_label", "regression")
@@ -78,7 +79,7 @@ def deciding(kind: str) -> list[str]:
     return [metric.name for metric in TABLE if metric.name == "loss" or kind in metric.decides]
 
 
-def shown_in(names: list[str] | dict, *places: str) -> list[str]:
+def shown_in(names: Iterable[str], *places: str) -> list[str]:
     """Those of the names that are shown in one of the places, in the table's order, a task's metrics together."""
     order = list(METRICS)
     chosen = [name for name in names if metric_of(name).shown in places]

@@ -99,7 +99,7 @@ def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
-def _convert(kind, value, path: str, checks: typing.Mapping):
+def _convert(kind: typing.Any, value: typing.Any, path: str, checks: typing.Mapping):
     """`value` as type `kind`, or InputError. Handles the types that the spec uses, and no others."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:
@@ -117,7 +117,7 @@ def _convert(kind, value, path: str, checks: typing.Mapping):
         return {key: _convert(arguments[1], item, _join(path, key), checks) for key, item in value.items()}
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return build(kind, value, path)
-    if kind is object:
+    if kind is typing.Any:
         return value
     return _checked(_scalar(kind, value, path), path, checks)
 
@@ -141,9 +141,9 @@ def _scalar(kind: type, value: typing.Any, path: str) -> typing.Any:
             value = float(value)
         except OverflowError:
             value = math.inf
-    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+    if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
         raise InputError(f"{path}: expected {TYPE_NAMES[kind]}, found {shown(value)}")
-    if kind is int and abs(value) > LARGEST:
+    if isinstance(value, int) and abs(value) > LARGEST:
         raise InputError(f"{path}: {shown(value)} is out of range")
     return value
 

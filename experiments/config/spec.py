@@ -9,6 +9,7 @@ its own, so a setting that means nothing to it is an unknown key.
 import dataclasses
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from experiments.config.metrics import MANY, NUMBER, ONE, SPAN
 from experiments.config.optimizers import OPTIMIZERS
@@ -288,7 +289,7 @@ class Spec:
     )
     eval: EvalSpec = setting(EvalSpec, "evaluation, best checkpoint, early stopping")
     runtime: RuntimeSpec = setting(RuntimeSpec, "machine and bookkeeping; does not change what is learnt")
-    sweep: dict[str, object] = setting(
+    sweep: dict[str, Any] = setting(
         dict, '{setting: list of values}: with --sweep, every combination is a run, {"optim.lr": [1e-4, 2e-4]}'
     )
 

@@ -184,7 +184,7 @@ def intervals(run: Run) -> dict[str, dict]:
 def half_interval(run: Run) -> float | None:
     """Half of the 95 % interval of eval.metric at the best evaluation."""
     found = intervals(run).get(run.metric) if run.best else None
-    return found and (found["high"] - found["low"]) / 2
+    return None if found is None else (found["high"] - found["low"]) / 2
 
 
 def every_steps(run: Run) -> float:

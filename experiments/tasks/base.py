@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from data.batching import Part, eval_batches
@@ -72,7 +72,7 @@ class Task:
         self._masking = make_masking(tokenizer, spec.data.mask_tokens)
 
     @staticmethod
-    def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> nn.Module:
+    def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> Head:
         """A new head on hidden states of this width. pooler: the pretrained one, where the checkpoint has it."""
         raise NotImplementedError
 

@@ -14,7 +14,7 @@ from experiments.config.spec import Spec
 from experiments.tasks.base import Evaluated, Task
 from experiments.tasks.span_qa import SpanQA
 from experiments.tasks.texts import Texts
-from model.heads import TaskModel
+from model.heads import Head, TaskModel
 from model.machine import Machine
 from model.pretrained import Base
 
@@ -26,9 +26,9 @@ KINDS: dict[str, type[Task]] = {
 }
 
 
-def make_heads(spec: Spec, outputs: Mapping[str, Outputs], base: Base) -> dict[str, nn.Module]:
+def make_heads(spec: Spec, outputs: Mapping[str, Outputs], base: Base) -> dict[str, Head]:
     """A new head for each task. Draws from torch's generator, in the tasks' order."""
-    heads = {}
+    heads: dict[str, Head] = {}
     for name, task in spec.tasks.items():
         if hasattr(nn.ModuleDict(), name):
             raise InputError(f"tasks.{name}: cannot be a task's name, PyTorch's modules have something called so")

@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import nn
 
 from data.decoding import Answers, decode, max_context
 from data.files import InputError
@@ -19,7 +18,7 @@ from data.squad import Windows, make_windows
 from data.squad_metrics import Scores, apply_threshold, average, score_each, thresholds
 from experiments.config.spec import EvalSpec, SpanQATask
 from experiments.tasks.base import Evaluated, Task, predict
-from model.heads import SpanHead, TaskModel
+from model.heads import Head, SpanHead, TaskModel
 from model.machine import Machine
 
 
@@ -69,7 +68,7 @@ class SpanQA(Task):
         self.null_threshold = None if always else decoding.null_threshold
 
     @staticmethod
-    def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> nn.Module:
+    def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> Head:
         return SpanHead(width, dropout)
 
     def evaluate(self, model: TaskModel, machine: Machine, split: str = "dev") -> Evaluated:

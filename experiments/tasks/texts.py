@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import nn
 
 from data.files import InputError, shown
 from data.labels import (
@@ -41,7 +40,7 @@ from data.splits import contradictions, duplicates, mark
 from data.tokens import Tokens, tokenize
 from experiments.config.spec import ClassificationTask, EvalSpec, TextData, TextTask
 from experiments.tasks.base import Evaluated, Task, predict
-from model.heads import Pooler, TaskModel, TextHead, binary_cross_entropy, cross_entropy, squared_error
+from model.heads import Head, Pooler, TaskModel, TextHead, binary_cross_entropy, cross_entropy, squared_error
 from model.machine import Machine
 
 LOSSES = {"classification": cross_entropy, "multi_label": binary_cross_entropy, "regression": squared_error}
@@ -87,7 +86,7 @@ class Texts(Task):
             self.splits["train"]["contradictions"] = contradictions(train, [labels(row) for row in train])
 
     @staticmethod
-    def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> nn.Module:
+    def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> Head:
         head = TextHead(width, max(1, len(outputs.labels)), LOSSES[spec.task], spec.pooling, dropout)
         if isinstance(head.pool, Pooler):
             if pooler is None:

@@ -43,10 +43,11 @@ def build_model(spec: Spec, base: Base, outputs: Mapping[str, Outputs]) -> TaskM
     head's outputs mean. Random parts draw from torch's generator: seed it first. Every parameter is frozen until
     `set_trainable`."""
     if spec.lora is not None:
-        variant = {"rslora": spec.lora.rslora}
-        sizes = (spec.lora.targets, spec.lora.rank, spec.lora.alpha)
+        lora, p = spec.lora, spec.lora.dropout
         try:
-            inject(base.encoder, *sizes, lambda: Dropout(spec.lora.dropout), spec.lora.ranks, **variant)
+            inject(
+                base.encoder, lora.targets, lora.rank, lora.alpha, lambda: Dropout(p), lora.ranks, rslora=lora.rslora
+            )
         except PatternError as error:
             raise InputError(str(error)) from None
     return TaskModel(base.encoder, make_heads(spec, outputs, base)).requires_grad_(False)

@@ -4,6 +4,7 @@ what went wrong, and the signals that stop a run."""
 import shlex
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from data.files import InputError, one_line, reason
@@ -69,7 +70,7 @@ def leaks(counts: dict) -> list[str]:
     return [f"{exact:,} of them in the training set too, {near:,} more but for case, accents, punctuation and spaces"]
 
 
-def metrics_line(metrics: dict[str, float]) -> str:
+def metrics_line(metrics: Mapping[str, float | None]) -> str:
     """The metrics that fit a line: "loss 1.234  exact 56.7  f1 65.4". `eval.py summary` shows more."""
     names = [name for name in shown_in(metrics, "line") if "." not in name]
     return "  ".join(f"{name} {number(metrics[name], name)}" for name in names)

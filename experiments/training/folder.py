@@ -141,7 +141,7 @@ def _record_run(run: Run) -> None:
 
 def _continue(run: Run, anyway: bool) -> str:
     """Put the run where its checkpoint was; what metrics.jsonl says beyond that is cut off and will be written anew."""
-    folder = surviving(run.folder)
+    folder = surviving(run.folder) or run.folder
     last = surviving(folder / "last")
     if last is None:
         raise InputError(f"{folder}: cannot be resumed, it has no checkpoint (last/); --overwrite starts over")

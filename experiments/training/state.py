@@ -203,4 +203,4 @@ class Run:
     def _is_best(self, metrics: dict[str, float]) -> bool:
         metric, best = self.spec.eval.metric, self.progress.best
         value, sign = metrics[metric], direction(metric)
-        return math.isfinite(value) and (best is None or sign * value > sign * best.metrics[metric])
+        return math.isfinite(value) and (best is None or sign * value > sign * (best.metrics[metric] or 0.0))
