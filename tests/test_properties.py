@@ -19,7 +19,8 @@ from data.squad_metrics import exact_match, f1, normalise
 from experiments.config.check import read_spec
 from experiments.config.parse import build, override
 from experiments.config.spec import Spec
-from experiments.records import FILE, Writer, read_records
+from experiments.records import FILE, read_records
+from experiments.training.writer import Writer
 from model.pretrained import load_tokenizer, packaged_folder
 
 settings.register_profile("here", deadline=None, max_examples=150, derandomize=True)

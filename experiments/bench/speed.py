@@ -30,9 +30,9 @@ import train
 from data.files import InputError
 from experiments.bench.peers import check, through_peers
 from experiments.config.check import read_spec
-from experiments.records import Writer
 from experiments.terminal import refuse
 from experiments.training.state import Run
+from experiments.training.writer import Writer
 from model import machine
 
 Undo = contextlib.AbstractContextManager

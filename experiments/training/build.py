@@ -1,5 +1,6 @@
-"""From a spec to an encoder with its tokenizer, a model, an optimizer."""
+"""From a spec to a machine, an encoder with its tokenizer, a model, an optimizer."""
 
+import os
 from collections.abc import Mapping
 
 import torch
@@ -14,7 +15,19 @@ from experiments.training.phases import Group
 from lora.inject import PatternError, inject
 from model.bert import Dropout
 from model.heads import TaskModel
+from model.machine import Machine, choose_machine, keep_freed_memory
 from model.pretrained import Base, Pretrained, load_encoder, load_tokenizer
+
+
+def prepare_machine(spec: Spec) -> Machine:
+    """The machine of a run, with PyTorch set up for it: threads, determinism, memory."""
+    keep_freed_memory()
+    if spec.runtime.threads:
+        torch.set_num_threads(spec.runtime.threads)
+    if spec.runtime.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
+    torch.use_deterministic_algorithms(spec.runtime.deterministic)
+    return choose_machine(spec.runtime.device, spec.amp)
 
 
 def load_base(spec: Spec) -> Base:

@@ -18,7 +18,7 @@ from pathlib import Path
 from torch import Tensor
 
 from data.files import InputError, recover, surviving, write_json, write_whole
-from experiments.records import FILE, VERSION, Writer, beyond
+from experiments.records import FILE, VERSION
 from experiments.training.build import unused_tensors
 from experiments.training.checkpoint import (
     CHECKPOINT_FORMAT,
@@ -34,6 +34,7 @@ from experiments.training.checkpoint import (
     validate,
 )
 from experiments.training.state import Run
+from experiments.training.writer import Writer, beyond
 from model import machine
 from model.tensors import write_tensors
 

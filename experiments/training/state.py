@@ -12,10 +12,10 @@ import torch
 
 from experiments.config.metrics import direction
 from experiments.config.spec import Spec
-from experiments.records import Writer
 from experiments.tasks.base import Evaluated
 from experiments.tasks.several import Tasks
 from experiments.training.phases import Group, Plan, rate_factor, trained_names
+from experiments.training.writer import Writer
 from model.heads import TaskModel
 from model.machine import Machine, peak_memory_mb
 from model.pretrained import Pretrained
