@@ -63,7 +63,7 @@ def _or_null(holds):
 
 
 def _each(holds):
-    """Of an object: whether something holds for each of its values."""
+    """A check that something holds for each value of an object."""
     return lambda value: isinstance(value, dict) and all(map(holds, value.values()))
 
 
@@ -132,7 +132,7 @@ def fault(record) -> str | None:
 
 @dataclasses.dataclass
 class Records:
-    """What a run has written."""
+    """The records of a run."""
 
     folder: Path
     records: list[dict]  # in their order
@@ -163,7 +163,7 @@ class Records:
 
 
 def _no_number(literal: str):
-    """For json.loads, which takes NaN and Infinity unless told otherwise."""
+    """Refuse NaN and Infinity, which json.loads takes unless told otherwise."""
     raise ValueError(f"{literal} is not a number")
 
 

@@ -33,8 +33,8 @@ def spread(values: list[float]) -> dict:
 
 
 def average_repetitions(results: list[dict], specs: list[dict]) -> list[dict]:
-    """What `eval.py score` found, averaged over repetitions: for each set of two or more runs {"runs": their names,
-    metric: {"mean", "sd", "n"}, ...}. specs: that of each result's run."""
+    """Scores averaged over repetitions: {"runs": their names, metric: {"mean", "sd", "n"}, ...} for each set of two or
+    more. results: of `eval.py score`; specs: that of each result's run."""
     groups: dict[str, list[dict]] = {}
     for result, spec in zip(results, specs, strict=True):
         groups.setdefault(repr(settings_of(spec)), []).append(result)

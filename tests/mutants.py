@@ -98,7 +98,7 @@ MUTANTS = [
      "model/test_bert.py", "test_dropout_is_unbiased_in_16_bit"),
     ("two processes on one run", "experiments/training/folder.py", "        if not held:", "        if False:",
      "test_resume.py", "test_a_second_process_on_a_run_folder_is_refused"),
-    ("a full disk tears the diary in silence", "experiments/training/writer.py", "rest = rest[self._file.write(rest) :]",
+    ("a full disk tears the metrics file in silence", "experiments/training/writer.py", "rest = rest[self._file.write(rest) :]",
      "rest = rest[self._file.write(rest) + 10**9 :]", "test_resume.py",
      "test_a_full_disk_ends_the_run_with_its_checkpoint_intact"),
     ("a damaged checkpoint is resumed", "experiments/training/checkpoint.py", "        if sha256_of(folder / name) != digest:", "        if False:",

@@ -25,7 +25,7 @@ class Metric:
 
 TABLE = (
     Metric("loss", "", "lower", "line", (), "mean loss of an example, no weights, no smoothing"),
-    Metric("mean", "%", "higher", "line", (), "of several tasks: the mean of each one's default metric"),
+    Metric("mean", "%", "higher", "line", (), "mean of the default metrics of several tasks"),
     Metric("accuracy", "%", "higher", "line", (ONE,), "right labels", "hits"),
     Metric("precision", "%", "higher", "table", (), "of two labels, the second one's"),
     Metric("recall", "%", "higher", "table", (), "of two labels, the second one's"),

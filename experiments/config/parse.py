@@ -123,7 +123,7 @@ def _convert(kind: typing.Any, value: typing.Any, path: str, checks: typing.Mapp
 
 
 def _chosen(options: list[type], value, path: str) -> type:
-    """The class that an object's first field names, of several whose first field has one value each."""
+    """The option whose first field has the value that the object gives it."""
     tag = dataclasses.fields(options[0])[0].name
     by_tag = {str(dataclasses.fields(option)[0].default): option for option in options}
     if not isinstance(value, dict):

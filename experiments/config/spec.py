@@ -52,7 +52,7 @@ class DataSpec:
     max_length: int = setting(384, "tokens in a window or text, special ones included", low=16, high=512)
     batch_tokens: int = setting(2800, "tokens in a batch, padding included", low=1)
     batch_size: int | None = setting(None, "examples in a batch, instead of a token budget", low=1)
-    mask_tokens: float = setting(0.0, "share of the tokens shown as [MASK] in training, drawn anew", low=0, high=0.9)
+    mask_tokens: float = setting(0.0, "share of the tokens shown as [MASK], new ones each time", low=0, high=0.9)
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,7 @@ def _pooling() -> str:
 
 
 def _weight() -> float:
-    return setting(1.0, "of several tasks: this one's losses times this", above=0, high=1000)
+    return setting(1.0, "factor of this task's losses, where there are several tasks", above=0, high=1000)
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class OptimSpec:
 class EvalSpec:
     every_epochs: float | None = setting(None, "also at the end of each phase; default: once an epoch", low=0.001)
     every_steps: int | None = setting(None, "the same in optimizer steps", low=1)
-    metric: str = setting("", "chooses the best evaluation, see config/metrics.py; of several tasks: mean, TASK.metric")
+    metric: str = setting("", "chooses the best evaluation (config/metrics.py); with several tasks: mean, TASK.metric")
     train_sample: int | None = setting(None, "also evaluate so many training examples, always the same", low=1)
     patience: int | None = setting(None, "end the run after so many evaluations without a new best", low=1)
 
@@ -236,7 +236,7 @@ class Spec:
     sweep: dict[str, Any] = setting(dict, '{setting: values}: every combination is a run, {"optim.lr": [1e-4, 2e-4]}')
 
     def prefix(self, task: str) -> str:
-        """What the names of a task's metrics begin with: "qa." of several tasks, nothing where there is one."""
+        """The beginning of the names of a task's metrics: "qa." in a run with several tasks, nothing in others."""
         return f"{task}." if len(self.tasks) > 1 else ""
 
 

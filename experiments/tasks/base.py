@@ -1,4 +1,4 @@
-"""What a task is, what an evaluation finds, and the one loop over examples that evaluations and inference share.
+"""The parts that all tasks share: what a task has, the result of an evaluation, the loop over examples.
 
 Axes:  N examples   B examples of a batch   T tokens
 """
@@ -87,14 +87,14 @@ class Task:
         return Part(self.train.lengths, self.spec.data.batch_tokens, self.spec.data.batch_size)
 
     def batch(self, rows: np.ndarray, random: np.random.Generator) -> dict:
-        """The training examples `rows` as tensors. random: for what is drawn anew each time."""
+        """The training examples `rows` as tensors. random: draws what differs from time to time."""
         batch = {"task": self.name, **collate(self.train, rows)}
         if self._masking:
             self._masking.apply(batch, random)
         return batch
 
     def losses(self, head: Head, logits: Tensor, batch: dict) -> Tensor:
-        """What is minimised, for each example of a batch [B]."""
+        """The loss to minimise, for each example of a batch [B]."""
         losses = self.spec.weight * head.loss(logits, batch, self.smoothing)
         return losses * batch["weight"] if "weight" in batch else losses
 

@@ -79,11 +79,11 @@ class Tasks:
         return task.batch(own, random)
 
     def losses(self, model: TaskModel, logits: Tensor, batch: dict) -> Tensor:
-        """What is minimised, for each example of a batch [B]."""
+        """The loss to minimise, for each example of a batch [B]."""
         return self.tasks[batch["task"]].losses(model.head_of(batch["task"]), logits, batch)
 
     def names_of(self, rows: np.ndarray) -> list[str]:
-        """What the training examples of a batch are called: "q17", of several tasks "qa.q17"."""
+        """The names of a batch's training examples: "q17", or "qa.q17" in a run with several tasks."""
         task, own = self.task_of(rows)
         return [self.spec.prefix(task.name) + task.ids[i] for i in own]
 
@@ -94,7 +94,7 @@ class Tasks:
         return {name: p for name, p in model.named_parameters() if not name.startswith(resting)}
 
     def evaluate(self, model: TaskModel, machine: Machine, split: str = "dev") -> Evaluated:
-        """The metrics of each task; of several, as TASK.metric, beside
+        """The metrics of the task. In a run with several tasks they are called TASK.metric, and there are
 
         loss  the mean of theirs as training mixes them, by the tasks' weights and numbers of training examples
         mean  the mean of each task's default metric

@@ -93,8 +93,8 @@ def answer(
     machine: Machine,
     usable: np.ndarray | None = None,
 ) -> tuple[list[Answers], np.ndarray]:
-    """What the model answers to each question, and the loss of each window [N]. usable: `max_context(windows)`, where
-    it is at hand."""
+    """The model's answers to each question, and the loss of each window [N]. usable: `max_context(windows)`, if it is
+    at hand."""
     logits, losses = predict(model, name, windows, machine)
     start, end = (
         np.concatenate([own[which, :length] for own, length in zip(logits, windows.lengths, strict=True)])

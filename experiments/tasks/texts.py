@@ -119,7 +119,7 @@ def tokens_of(rows: list[Row], tokenizer: Tokenizer, spec: TextTask, outputs: Ou
 
 
 def check_metric(metric: str, name: str, outputs: Outputs) -> None:
-    """Raise InputError where eval.metric ("f1", of several tasks "mood.f1") is for two labels and these are not two."""
+    """Raise InputError where eval.metric ("f1", or "mood.f1") is for two labels and these are not two."""
     task, _, last = metric.rpartition(".")
     if last in ("f1", "roc_auc") and task in ("", name) and len(outputs.labels) != 2:
         raise InputError(f"eval.metric: {last} is for two labels, these are {len(outputs.labels)}")
@@ -183,8 +183,8 @@ def judge(kind: str, outputs: Outputs, logits: np.ndarray, target: np.ndarray) -
 
 
 def judge_labels(p: np.ndarray, target: np.ndarray) -> Evaluated:
-    """For probabilities [N, K] and classes [N]. With two classes also precision, recall and F1 of the second one, and
-    the area under its ROC curve; with more the share whose class is among the first 3 or 5."""
+    """Metrics of probabilities [N, K] against classes [N]. With two classes also precision, recall and F1 of the second
+    one, and the area under its ROC curve; with more the share whose class is among the first 3 or 5."""
     classes, predicted = p.shape[1], p.argmax(1)
     counted = counts(target, predicted, classes)
     found = averages(counted)
@@ -208,8 +208,8 @@ def judge_labels(p: np.ndarray, target: np.ndarray) -> Evaluated:
 
 
 def judge_label_sets(outputs: Outputs, p: np.ndarray, has: np.ndarray) -> Evaluated:
-    """For probabilities and labels [N, K]: micro and macro F1 and exact (all labels of a text right) at a threshold of
-    0.5; the threshold with the best F1 for each label, and best_macro_f1 and best_micro_f1 at those."""
+    """Metrics of probabilities against labels, both [N, K]: micro and macro F1 and exact (all labels of a text right) at
+    a threshold of 0.5; the threshold with the best F1 for each label, and the best F1s at those."""
     said, thresholds = p > 0.5, best_thresholds(has, p)
     found, tuned = multi_label(has, said), multi_label(has, p >= thresholds)
     found |= {"best_micro_f1": tuned["micro_f1"], "best_macro_f1": tuned["macro_f1"]}
@@ -221,7 +221,7 @@ def judge_label_sets(outputs: Outputs, p: np.ndarray, has: np.ndarray) -> Evalua
 
 
 def judge_numbers(predicted: np.ndarray, gold: np.ndarray) -> Evaluated:
-    """For predicted and true numbers [N]."""
+    """Metrics of predicted against true numbers [N]."""
     squares = (predicted - gold) ** 2
     statistics = {"rmse": lambda chosen: float(np.sqrt(squares[chosen].mean()))}
     return Evaluated(regression(gold, predicted), {"mae": np.abs(predicted - gold)}, statistics)

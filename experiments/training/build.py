@@ -1,4 +1,4 @@
-"""From a spec to a machine, an encoder with its tokenizer, a model, an optimizer."""
+"""Builds what a spec asks for: machine, encoder with its tokenizer, model, optimizer."""
 
 import os
 from collections.abc import Mapping

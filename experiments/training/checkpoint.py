@@ -55,7 +55,7 @@ def as_json(spec: Spec) -> dict:
 
 
 def identity(run: Run) -> dict:
-    """What must be the same for a checkpoint to be continued to the same numbers."""
+    """The facts that must be the same for a checkpoint to be continued to the same numbers."""
     spec = as_json(run.spec)
     for key in ("checkpoint_seconds", "checkpoint_steps", "device"):  # of the device, what "auto" came to counts
         del spec["runtime"][key]

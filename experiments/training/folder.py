@@ -92,7 +92,7 @@ def open_folder(run: Run, resume: bool, overwrite: bool, anyway: bool = False) -
     `claim` it first.
 
     Raises InputError, and leaves everything as it was, for what `check_folder` names and for what cannot be continued.
-    anyway: continue also where the checkpoint is of another experiment, as far as its tensors fit.
+    anyway: continue even if the checkpoint is of another experiment, provided that its tensors fit.
     """
     if check_folder(run.folder, resume, overwrite):  # again: much may have happened since set_up began
         return _continue(run, anyway)
@@ -141,7 +141,7 @@ def _record_run(run: Run) -> None:
 
 
 def _continue(run: Run, anyway: bool) -> str:
-    """Put the run where its checkpoint was; what metrics.jsonl says beyond that is cut off and will be written anew."""
+    """Put the run where its checkpoint was. Later records are cut off, to be written again."""
     folder = surviving(run.folder) or run.folder
     last = surviving(folder / "last")
     if last is None:

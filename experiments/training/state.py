@@ -40,7 +40,7 @@ class Clock:
 
 @dataclass
 class Sums:
-    """What has added up since the last train record."""
+    """Sums over the steps since the last train record."""
 
     since: float = 0.0  # the clock of training when these sums began
     loss: float = 0.0  # of examples, not of batches
@@ -89,7 +89,7 @@ class Best:
 
 @dataclass
 class Progress:
-    """Where a run is: everything beside tensors that decides what it will write next. Every checkpoint holds it."""
+    """The place where a run is: everything beside tensors that decides what it will write next. Checkpoints hold it."""
 
     position: int = 0  # places of the data order done, skipped ones included
     step: int = 0  # optimizer steps taken

@@ -15,7 +15,7 @@ class Writer:
     """Appends records to a run folder's metrics.jsonl. One line is one write, so a reader sees whole lines only."""
 
     def __init__(self, folder: Path, offset: int = 0, seconds: float = 0.0):
-        """offset: bytes to keep of an existing file (0 starts anew); seconds: how long the run had taken by then."""
+        """offset: bytes to keep of an existing file (0: none); seconds: how long the run had taken by then."""
         self._path = folder / FILE
         self._file = self._path.open("r+b" if offset else "w+b", buffering=0)
         self._digest = hashlib.sha256(self._file.read(offset))
@@ -63,7 +63,7 @@ class Writer:
 
 
 def beyond(path: Path, size: int, sha256: str) -> tuple[int, bool]:
-    """How many whole records a metrics file has after its first `size` bytes, and whether its last line is torn.
+    """The number of whole records after the first `size` bytes of a metrics file, and whether its last line is torn.
     Raises InputError where those bytes are missing or are not what was written."""
     data = read_bytes(path)
     if not 0 < size <= len(data):
