@@ -10,6 +10,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 from data.files import InputError
 from experiments.terminal import ArgumentParser, refuse, tolerate_any_text
@@ -63,7 +64,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
     one = commands.add_parser("ask", help="put questions about a text, or texts, to a run's best model")
     one.add_argument("run", type=Path, metavar="RUN", help="a run folder")
-    several = {"nargs": "+", "action": "extend", "default": [], "metavar": "TEXT"}
+    several: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "TEXT"}
     one.add_argument("--question", help="span QA: one or more questions", **several)
     given = one.add_mutually_exclusive_group()
     given.add_argument("--context", metavar="TEXT", help="the text itself")

@@ -11,10 +11,8 @@ would have written anyway.
 import argparse
 import contextlib
 import math
-import os
 import signal
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -27,12 +25,11 @@ from experiments.config.spec import Spec
 from experiments.tasks.several import Tasks
 from experiments.terminal import ArgumentParser, tolerate_any_text
 from experiments.training import console, phases
-from experiments.training.build import build_model, load_base, make_optimizer
+from experiments.training.build import build_model, load_base, make_optimizer, prepare_machine
 from experiments.training.checkpoint import checkpoint_due, save_best, save_last
 from experiments.training.folder import check_folder, claim, open_folder
 from experiments.training.state import Run
 from experiments.training.sweep import run_sweep
-from model import machine
 
 HERE = Path(__file__).resolve().parent
 
@@ -41,30 +38,23 @@ HERE = Path(__file__).resolve().parent
 
 def set_up(spec: Spec, folder: Path, data_root: Path) -> Run:
     """Everything a run needs, in memory; nothing is written yet. Raises InputError for whatever is wrong."""
-    machine.keep_freed_memory()
-    if spec.runtime.threads:
-        torch.set_num_threads(spec.runtime.threads)
-    if spec.runtime.deterministic:
-        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
-    torch.use_deterministic_algorithms(spec.runtime.deterministic)
-    chosen = machine.choose_machine(spec.runtime.device, spec.amp)
-
+    machine = prepare_machine(spec)
     base = load_base(spec)
     tasks = Tasks(spec, base.tokenizer, data_root)
     torch.manual_seed(spec.seed)  # before the model is built: its new weights depend on it
-    model = build_model(spec, base, tasks.outputs).to(chosen.device).train()
+    model = build_model(spec, base, tasks.outputs).to(machine.device).train()
     groups = phases.parameter_groups(model, spec.phases, spec.optim)
     return Run(
         spec=spec,
         folder=folder,
-        machine=chosen,
+        machine=machine,
         model=model,
         pretrained=base.pretrained,
         tasks=tasks,
         plan=phases.make_plan(spec, tasks.parts),
         groups=groups,
         optimizer=make_optimizer(spec.optim, groups, model),
-        scaler=torch.amp.GradScaler(chosen.device.type, enabled=chosen.dtype == torch.float16),
+        scaler=torch.amp.GradScaler(machine.device.type, enabled=machine.dtype == torch.float16),
     )
 
 
@@ -108,7 +98,7 @@ def compute_gradients(run: Run, batches: list[np.ndarray]) -> tuple[float, float
         sums.padded_tokens += batch["tokens"].numel()
     penalised = phases.l1_parameters(optim, run.model)
     if penalised:  # the loss that is recorded is that of the examples alone
-        penalty = sum(parameter.abs().sum() for parameter in penalised)
+        penalty = torch.stack([parameter.abs().sum() for parameter in penalised]).sum()
         run.scaler.scale(optim.l1 * penalty).backward()
     run.scaler.unscale_(run.optimizer)  # before clipping: the limit is meant for the true gradient
     trained = [p for p in run.model.parameters() if p.requires_grad]
@@ -150,12 +140,12 @@ def skip_step(run: Run, batches: list[np.ndarray], loss: float, norm: float) -> 
 def evaluate(run: Run) -> bool:
     """Evaluate the development set and, if the spec asks for it, a sample of the training set. Returns whether this is
     the best evaluation so far."""
-    best = False
+    best, clock = False, run.progress.clock
     for split in ("dev", "train") if run.spec.eval.train_sample else ("dev",):
-        started = time.perf_counter()
-        with run.progress.clock.timing("eval"):
+        before = clock.eval
+        with clock.timing("eval"):
             found = run.tasks.evaluate(run.model, run.machine, split)
-        best |= run.record_evaluation(found, split, time.perf_counter() - started)
+        best |= run.record_evaluation(found, split, seconds=clock.eval - before)
         if split == "dev":
             console.evaluation_line(run, found.metrics, best)
     return best

@@ -10,6 +10,7 @@ import shutil
 import stat
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 
 class InputError(Exception):
@@ -42,7 +43,7 @@ def one_line(text: str) -> str:
     return text if len(text) <= LONGEST_MESSAGE else f"{text[:half]} ... {text[-half:]}"
 
 
-def reason(error: Exception) -> str:
+def reason(error: BaseException) -> str:
     """What an exception says, an OSError in the form "file: what is wrong"."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
@@ -92,8 +93,8 @@ def require_utf8(text: str, where: str) -> str:
 def _object(pairs: list[tuple[str, object]]) -> dict:
     result = dict(pairs)
     if len(result) < len(pairs):
-        seen = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))
+        names = [key for key, _ in pairs]
+        twice = next(key for place, key in enumerate(names) if key in names[:place])
         raise ValueError(f"the key {shown(twice)} is there twice")
     return result
 
@@ -118,7 +119,7 @@ def parse_json(text: str):
         raise ValueError("a \\ud800 to \\udfff escape stands alone; it is half of a character") from None
 
 
-def parse_object(data: bytes, path: Path) -> dict:
+def parse_object(data: bytes, path: Path) -> dict[str, Any]:
     """The JSON object that a file's bytes are. Raises InputError with the file and the place."""
     try:
         value = parse_json(decode_text(data, path))
@@ -129,7 +130,7 @@ def parse_object(data: bytes, path: Path) -> dict:
     return value
 
 
-def read_json(path: Path) -> dict:
+def read_json(path: Path) -> dict[str, Any]:
     """The JSON object in a UTF-8 file (a byte order mark is allowed). Raises InputError with the file and the place."""
     return parse_object(read_bytes(path), path)
 

@@ -10,6 +10,7 @@ import io
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from data.files import InputError, decode_text, parse_json, parse_object, shown
 
@@ -129,16 +130,17 @@ class Question:
 KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "true or false"}
 
 
-def _checked(value, kind: type, where: str):
+def _checked(value: Any, kind: type, where: str) -> Any:
     if not isinstance(value, kind) or isinstance(value, bool) is not (kind is bool):
         raise InputError(f"{where}: expected {KINDS[kind]}, found {shown(value)}")
     return value
 
 
-def _field(record: dict, key: str, kind: type, where: str):
-    if key not in _checked(record, dict, where):
+def _field(record: object, key: str, kind: type, where: str) -> Any:
+    fields = _checked(record, dict, where)
+    if key not in fields:
         raise InputError(f"{where}: no {key!r}")
-    return _checked(record[key], kind, f"{where}: {key!r}")
+    return _checked(fields[key], kind, f"{where}: {key!r}")
 
 
 def _read_question(qa: dict, context: str, where: str, strict: bool) -> Question:
@@ -181,7 +183,9 @@ def read_questions(files: Mapping[Path, bytes], bad_answers: str = "error") -> t
     score texts, as the official script does, neither matters). Raises InputError too for a duplicate id, for no
     questions at all, and for whatever `parse_questions` names.
     """
-    questions, seen, misplaced = [], {}, []
+    questions: list[Question] = []
+    seen: dict[str, Path] = {}
+    misplaced: list[str] = []
     for path, data in files.items():
         for question in parse_questions(parse_object(data, path), str(path), strict=bad_answers != "keep"):
             if question.id in seen:

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -72,13 +72,23 @@ def fingerprint(contents: dict[Path, bytes]) -> str:
 
 @dataclass(frozen=True)
 class Split:
-    """How the development texts are told from the training texts, and how many of each are used."""
+    """The way development texts are told from training texts, and how many of each are used."""
 
     dev_fraction: float | None = None  # this share of the training files, stratified
     folds: int | None = None  # or one of so many stratified parts of them,
     fold: int | None = None  # this one
     train_limit: int | None = None
     dev_limit: int | None = None
+
+
+@dataclass(frozen=True)
+class RowSets:
+    """The training and development rows of an experiment."""
+
+    train: list[Row]
+    dev: list[Row]
+    everything: list[Row]  # all rows of the training files: labels are learnt from them
+    fingerprints: dict[str, str]  # {split: sha256 of what it was made from}
 
 
 def row_sets(
@@ -88,34 +98,49 @@ def row_sets(
     root: Path,
     columns: Columns,
     split: Split,
-    stratum: Callable[[Row], object],
-) -> tuple[list[Row], list[Row], list[Row], dict[str, str]]:
-    """Training and development rows of an experiment, all rows of the training files, and the fingerprint of what each
-    was made from. stratum: by what a split is stratified."""
+    stratum: Callable[[Row], Hashable],
+) -> RowSets:
+    """Rows from files under `root`, or generated ones. stratum: the property by which a split is stratified."""
     if source != "files":
-        generate = {"synthetic_sentiment": sentiment_rows, "synthetic_rating": rating_rows}[source]
-        limits = {"train": split.train_limit, "dev": split.dev_limit}
-        rows = {key: generate(key, limit or SYNTHETIC_REVIEWS[key]) for key, limit in limits.items()}
-        digests = {
-            key: hashlib.sha256(json.dumps([(row.text, row.label) for row in made]).encode()).hexdigest()
-            for key, made in rows.items()
-        }
-        return rows["train"], rows["dev"], rows["train"], digests
-    contents = read_files(root, train)
-    rows = [row for path, data in contents.items() for row in read_table(path, data, columns)]
-    digests, everything = {"train": fingerprint(contents)}, rows
+        return generated_rows(source, split)
+    rows, digest = read_rows(root, train, columns)
     if dev:
-        contents = read_files(root, dev)
-        dev_rows = [row for path, data in contents.items() for row in read_table(path, data, columns)]
+        dev_rows, dev_digest = read_rows(root, dev, columns)
+        kept = rows
     else:
-        shares = (
-            [1 - split.dev_fraction, split.dev_fraction] if split.folds is None else [1 / split.folds] * split.folds
-        )
-        part = partition(rows, [stratum(row) for row in rows], shares)
-        if len(set(part.tolist())) < len(shares):
-            raise InputError(f"{', '.join(train)}: too few different texts for {len(shares)} parts")
-        judged = part == (1 if split.folds is None else split.fold)
-        dev_rows = [rows[i] for i in np.flatnonzero(judged)]
-        rows = [rows[i] for i in np.flatnonzero(~judged)]
-    digests["dev"] = fingerprint(contents)
-    return sample(rows, split.train_limit), sample(dev_rows, split.dev_limit), everything, digests
+        kept, dev_rows = carve(rows, [stratum(row) for row in rows], split)
+        dev_digest = digest
+    digests = {"train": digest, "dev": dev_digest}
+    return RowSets(sample(kept, split.train_limit), sample(dev_rows, split.dev_limit), rows, digests)
+
+
+def read_rows(root: Path, files: Sequence[str], columns: Columns) -> tuple[list[Row], str]:
+    """The rows of some files, and their fingerprint."""
+    contents = read_files(root, files)
+    rows = [row for path, data in contents.items() for row in read_table(path, data, columns)]
+    return rows, fingerprint(contents)
+
+
+def generated_rows(source: str, split: Split) -> RowSets:
+    generate = {"synthetic_sentiment": sentiment_rows, "synthetic_rating": rating_rows}[source]
+    limits = {"train": split.train_limit, "dev": split.dev_limit}
+    made = {key: generate(key, limit or SYNTHETIC_REVIEWS[key]) for key, limit in limits.items()}
+    texts = {key: json.dumps([(row.text, row.label) for row in rows]) for key, rows in made.items()}
+    digests = {key: hashlib.sha256(text.encode()).hexdigest() for key, text in texts.items()}
+    return RowSets(made["train"], made["dev"], made["train"], digests)
+
+
+def carve(rows: list[Row], strata: Sequence[Hashable], split: Split) -> tuple[list[Row], list[Row]]:
+    """(training rows, development rows) of the training files: a fraction, or one of the folds. Raises InputError where
+    there are too few different texts."""
+    if split.dev_fraction is not None:
+        shares, chosen = [1 - split.dev_fraction, split.dev_fraction], 1
+    else:
+        assert split.folds is not None and split.fold is not None  # config/check.py has seen to it
+        shares, chosen = [1 / split.folds] * split.folds, split.fold
+    part = partition(rows, strata, shares)
+    if len(set(part.tolist())) < len(shares):
+        file = rows[0].where.rpartition(" line ")[0]
+        raise InputError(f"{file}: too few different texts for {len(shares)} parts")
+    kept = [row for row, number in zip(rows, part, strict=True) if number != chosen]
+    return kept, [row for row, number in zip(rows, part, strict=True) if number == chosen]

@@ -20,7 +20,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from data.readers import Question
-from data.tokens import Tokens, encode
+from data.tokens import Tokens, encode, special_tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ def make_windows(
     """
     if doc_stride > max_length - max_query_length - 3:
         raise ValueError(f"a step of {doc_stride} could skip text")
-    cls, sep, pad = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[PAD]"))
+    cls, sep, pad = special_tokens(tokenizer)
     contexts = list(dict.fromkeys(question.context for question in questions))
     context_number = {context: number for number, context in enumerate(contexts)}
     encoded = encode(contexts, tokenizer)
@@ -106,7 +106,8 @@ def make_windows(
     query_ids = [e.ids for e in encode([q.question for q in questions], tokenizer)]
 
     counts = {"windows": 0, "questions_cut": 0, "answers_widened": 0, "answers_lost": 0}
-    pieces, rows = [], []
+    pieces: list[np.ndarray | list[int]] = []
+    rows: list[tuple[int, ...]] = []
     for number, question in enumerate(questions):
         query = query_ids[number][:max_query_length]
         counts["questions_cut"] += len(query_ids[number]) > max_query_length
@@ -115,8 +116,9 @@ def make_windows(
         at = len(query) + 2
         for begin, end in _context_windows(len(context_ids[c]), max_length - len(query) - 3, doc_stride):
             pieces += [[cls, *query, sep], context_ids[c][begin:end], [sep]]
-            inside = answer is not None and begin <= answer[0] and answer[1] < end
-            span = (at + answer[0] - begin, at + answer[1] - begin) if inside else (0, 0)
+            span = (0, 0)
+            if answer is not None and begin <= answer[0] and answer[1] < end:
+                span = (at + answer[0] - begin, at + answer[1] - begin)
             rows.append((number, at, begin, *span, at + end - begin + 1))
     counts["windows"] = len(rows)
     table = np.array(rows, dtype=np.int64)

@@ -21,8 +21,8 @@ def normalise(text: str) -> str:
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", text).split())
 
 
-def exact_match(gold: str, predicted: str) -> int:
-    return int(normalise(gold) == normalise(predicted))
+def exact_match(gold: str, predicted: str) -> float:
+    return float(normalise(gold) == normalise(predicted))
 
 
 def f1(gold: str, predicted: str) -> float:
@@ -48,7 +48,8 @@ def score_each(questions: Sequence[Question], predictions: Mapping[str, str]) ->
 
     Gold answers that normalise to nothing do not count; without any, the only right answer is "".
     """
-    exact, overlap = {}, {}
+    exact: Scores = {}
+    overlap: Scores = {}
     for question in questions:
         if question.id in predictions:
             golds = [text for text, _ in question.answers if normalise(text)] or [""]
@@ -94,7 +95,7 @@ def best_threshold(
     the best comes after -3: 66.7 at threshold -3.
     """
     answerable = {question.id: bool(question.answers) for question in questions}
-    points = sum(not answerable[i] for i in scores if i in texts)
+    points = float(sum(not answerable[i] for i in scores if i in texts))
     best, threshold = points, 0.0
     for i in sorted(null_odds, key=lambda i: null_odds[i]):
         if i in texts and i in scores:

@@ -69,6 +69,14 @@ def encode(texts: Sequence[str], tokenizer: Tokenizer) -> list[Encoding]:
     return encoded
 
 
+def special_tokens(tokenizer: Tokenizer) -> tuple[int, int, int]:
+    """The ids of [CLS], [SEP] and [PAD]. (model.pretrained.load_tokenizer has seen to it that they are there.)"""
+    cls, sep, pad = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[PAD]"))
+    if cls is None or sep is None or pad is None:
+        raise ValueError("the tokenizer has no [CLS], [SEP] or [PAD]")
+    return cls, sep, pad
+
+
 def cut_pair(first: int, second: int, room: int) -> tuple[int, int]:
     """How many tokens of each text of a pair are kept: the longer one loses its end first, as in the original BERT.
     10 and 4 in a room of 12: 8 and 4; 10 and 9 in one of 13: 7 and 6."""
@@ -80,7 +88,7 @@ def tokenize(
     rows: Sequence[Row], tokenizer: Tokenizer, max_length: int, labels: dict[str, np.ndarray] | None = None
 ) -> tuple[Tokens, int]:
     """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP], cut to max_length; and how many had to be cut."""
-    cls, sep, pad = (tokenizer.token_to_id(token) for token in ("[CLS]", "[SEP]", "[PAD]"))
+    cls, sep, pad = special_tokens(tokenizer)
     firsts = [e.ids for e in encode([row.text for row in rows], tokenizer)]
     seconds = [e.ids for e in encode([row.pair or "" for row in rows], tokenizer)]
     pieces, second, cut = [], [], 0
@@ -117,7 +125,7 @@ def make_masking(tokenizer: Tokenizer, share: float) -> Masking | None:
     """Masking of a share of the tokens; None for a share of 0. Raises InputError for a tokenizer without [MASK]."""
     if share == 0:
         return None
-    mask, *special = (tokenizer.token_to_id(token) for token in ("[MASK]", "[CLS]", "[SEP]", "[PAD]"))
+    mask = tokenizer.token_to_id("[MASK]")
     if mask is None:
         raise InputError("data.mask_tokens: the tokenizer has no [MASK]")
-    return Masking(share, mask, tuple(special))
+    return Masking(share, mask, special_tokens(tokenizer))

@@ -10,17 +10,15 @@ across resumes) and `time` (UTC). A number that is not finite is null. The kinds
     event    resumed, interrupted, early_stop, a step that was skipped because something was not finite
     end      how the run ended, and its best evaluation
 
-FIELDS says what readers count on.
+FIELDS says what readers count on. training/writer.py appends the records.
 """
 
 import dataclasses
-import hashlib
 import json
 import math
-import os
-import time
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,83 +29,18 @@ VERSION = 3  # of the records; the `run` record has it
 SCORES = "dev_scores.safetensors"  # in best/: the score of each development example, by metric
 
 
-def json_safe(value, digits: int = 17):
+def json_safe(value: Any, digits: int = 17) -> Any:
     """The value as JSON can write it: a number that is not finite becomes null, a dataclass an object. digits: how many
     significant ones are kept; with 17 a number reads back as itself."""
     if isinstance(value, float):
         return float(f"{value:.{digits}g}") if math.isfinite(value) else None
-    if dataclasses.is_dataclass(value):
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
         value = dataclasses.asdict(value)
     if isinstance(value, dict):
         return {str(key): json_safe(item, digits) for key, item in value.items()}
     if isinstance(value, list | tuple):
         return [json_safe(item, digits) for item in value]
     return value
-
-
-# ---- writing ---------------------------------------------------------------------------------------------------------
-
-
-class Writer:
-    """Appends records to a run folder's metrics.jsonl. One line is one write, so a reader sees whole lines only."""
-
-    def __init__(self, folder: Path, offset: int = 0, seconds: float = 0.0):
-        """offset: bytes to keep of an existing file (0 starts anew); seconds: how long the run had taken by then."""
-        self._path = folder / FILE
-        self._file = self._path.open("r+b" if offset else "w+b", buffering=0)
-        self._digest = hashlib.sha256(self._file.read(offset))
-        self._file.truncate(offset)
-        self._file.seek(offset)
-        self._started = time.monotonic() - seconds
-
-    @property
-    def seconds(self) -> float:
-        return time.monotonic() - self._started
-
-    @property
-    def offset(self) -> int:
-        """Bytes written so far, all of them on disk when this returns."""
-        os.fsync(self._file.fileno())
-        return self._file.tell()
-
-    @property
-    def sha256(self) -> str:
-        """The sha256 of what has been written so far."""
-        return self._digest.hexdigest()
-
-    def write(self, kind: str, step: int, epoch: float, **fields) -> dict:
-        """Append one record and return it. Raises OSError, naming the file, where it cannot be written whole."""
-        record = {
-            "kind": kind,
-            "step": step,
-            "epoch": round(epoch, 6),
-            "seconds": round(self.seconds, 3),
-            "time": datetime.now(UTC).isoformat(timespec="seconds"),
-            **json_safe(fields, digits=9 if kind == "train" else 17),  # there are many, of sums in fp32
-        }
-        line = (json.dumps(record, allow_nan=False) + "\n").encode()
-        rest = memoryview(line)
-        try:
-            while rest:  # a disk that fills up takes the part that still fits, and only the next write is an error
-                rest = rest[self._file.write(rest) :]
-        except OSError as error:
-            raise OSError(error.errno, error.strerror, str(self._path)) from None
-        self._digest.update(line)
-        return record
-
-    def close(self) -> None:
-        self._file.close()
-
-
-def beyond(path: Path, size: int, sha256: str) -> tuple[int, bool]:
-    """How many whole records a metrics file has after its first `size` bytes, and whether its last line is torn.
-    Raises InputError where those bytes are missing or are not what was written."""
-    data = read_bytes(path)
-    if not 0 < size <= len(data):
-        raise InputError(f"{path}: is shorter than the {size} bytes that the checkpoint goes with; restore it")
-    if hashlib.sha256(data[:size]).hexdigest() != sha256:
-        raise InputError(f"{path}: has been edited before its byte {size}, up to which the run wrote it; restore it")
-    return data.count(b"\n", size), not data.endswith(b"\n")
 
 
 # ---- what a usable record has ----------------------------------------------------------------------------------------
@@ -130,7 +63,7 @@ def _or_null(holds):
 
 
 def _each(holds):
-    """Of an object: whether something holds for each of its values."""
+    """A check that something holds for each value of an object."""
     return lambda value: isinstance(value, dict) and all(map(holds, value.values()))
 
 
@@ -199,7 +132,7 @@ def fault(record) -> str | None:
 
 @dataclasses.dataclass
 class Records:
-    """What a run has written."""
+    """The records of a run."""
 
     folder: Path
     records: list[dict]  # in their order
@@ -209,9 +142,9 @@ class Records:
     def of_kind(self, kind: str) -> list[dict]:
         return [record for record in self.records if record["kind"] == kind]
 
-    def column(self, path: str) -> np.ndarray:
-        """A number of each train record, by its dotted path ("lr.head"): float64 [N], NaN where it is missing."""
-        values = [_field(record, path) for record in self.of_kind("train")]
+    def column(self, name: str) -> np.ndarray:
+        """A number of each train record: float64 [N], NaN where it is missing."""
+        values = [record.get(name) for record in self.of_kind("train")]
         return np.array([value if _is_number(value) else np.nan for value in values], dtype=np.float64)
 
     @property
@@ -230,7 +163,7 @@ class Records:
 
 
 def _no_number(literal: str):
-    """For json.loads, which takes NaN and Infinity unless told otherwise."""
+    """Refuse NaN and Infinity, which json.loads takes unless told otherwise."""
     raise ValueError(f"{literal} is not a number")
 
 

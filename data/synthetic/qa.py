@@ -213,7 +213,8 @@ def qa_dataset(split: str, questions: int, seed: int = 0) -> dict:
         raise ValueError(f"unknown split {split!r}: it must be one of {', '.join(_SPLITS)}")
     if questions < 1:
         raise ValueError(f"cannot make {questions} questions: ask for 1 or more")
-    articles, left, paragraphs = {}, questions, _paragraphs(split, seed)
+    articles: dict[str, list[dict]] = {}
+    left, paragraphs = questions, _paragraphs(split, seed)
     while left:
         title, paragraph = next(paragraphs)
         paragraph["qas"] = paragraph["qas"][:left]

@@ -49,7 +49,8 @@ def _capital(text: str) -> str:
 
 def _rows(split: str, count: int, kind: str) -> list[Row]:
     """`count` different reviews, always the same ones; fewer are the beginning of more."""
-    draw, rows, seen = random.Random(f"{kind} {split}"), [], set()
+    draw, seen = random.Random(f"{kind} {split}"), set()
+    rows: list[Row] = []
     while len(rows) < count:
         text, sentiment, judgement = _review(draw, split, conclude=kind == "sentiment")
         if text not in seen:

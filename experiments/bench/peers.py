@@ -13,6 +13,7 @@ import sys
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,8 @@ def build_net(run: Run, attention: str) -> nn.Module:
 
     spec, (name, task) = run.spec, next(iter(run.spec.tasks.items()))
     torch.manual_seed(spec.seed)
-    settings = {"attn_implementation": attention}
+    settings: dict[str, Any] = {"attn_implementation": attention}
+    net: Any
     if isinstance(task, SpanQATask):
         net = BertForQuestionAnswering.from_pretrained(run.pretrained.folder, **settings)
     else:
@@ -49,7 +51,7 @@ def build_net(run: Run, attention: str) -> nn.Module:
         return net
     config = LoraConfig(
         r=spec.lora.rank,
-        lora_alpha=spec.lora.alpha,
+        lora_alpha=spec.lora.alpha,  # type: ignore[arg-type]  # a float does
         lora_dropout=spec.lora.dropout,
         target_modules=list(spec.lora.targets),
     )
@@ -76,13 +78,14 @@ class Peer(TaskModel):
     holds their parameter instead of its own, and only their network computes."""
 
     def __init__(self, ours: TaskModel, net: nn.Module, adapted: bool):
-        super().__init__(ours.encoder, dict(ours.head))
+        super().__init__(ours.encoder, {name: ours.head_of(name) for name in ours.head})
         for name, parameter in parameters_by_our_names(ours, net, adapted).items():
             path, _, leaf = name.rpartition(".")
             setattr(self.get_submodule(path), leaf, parameter)
         self._net = [net]  # in a list, so that its parameters are not there twice
         for head in self.head.values():
-            head.loss = span_loss if isinstance(head, SpanHead) else head.loss
+            if isinstance(head, SpanHead):
+                head.loss = span_loss  # type: ignore[method-assign, assignment]
 
     @property
     def net(self) -> nn.Module:

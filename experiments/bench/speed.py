@@ -32,6 +32,7 @@ from experiments.bench.peers import check, through_peers
 from experiments.config.check import read_spec
 from experiments.terminal import refuse
 from experiments.training.state import Run
+from experiments.training.writer import Writer
 from model import machine
 
 Undo = contextlib.AbstractContextManager
@@ -83,8 +84,11 @@ def measure(ours: Run, theirs: dict[str, Run], steps: int, phase: int) -> dict[s
     return {name: np.array(values[3:]) for name, values in seconds.items()}
 
 
-class Silent:
+class Silent(Writer):
     """A writer of records that keeps nothing."""
+
+    def __init__(self):
+        pass
 
     def write(self, *arguments, **fields) -> dict:
         return {}

@@ -1,4 +1,4 @@
-"""From an experiment file to a checked spec: overrides, short forms written out, combinations that make no sense."""
+"""Reads an experiment file into a checked spec: overrides, short forms, combinations that make no sense."""
 
 import dataclasses
 import os
@@ -29,7 +29,7 @@ TOP = ("task", "data", "loss", "decoding", "pooling")  # settings of a single ta
 
 
 def write_out_tasks(raw: dict) -> None:
-    """Put the settings of a single task where those of several are, in place: {"task": "span_qa", "data": {}} becomes
+    """Move the settings of a single task to where several tasks have theirs: {"task": "span_qa", "data": {}} becomes
     {"tasks": {"main": {"task": "span_qa", "data": {}}}}. Without a `task`, it is span_qa."""
     own = {key: raw.pop(key) for key in TOP if key in raw}
     if "tasks" not in raw:
@@ -137,8 +137,8 @@ def check_task(task: TaskSpec, where: str) -> None:
 
 
 def check_files(data: SpanQAData | TextData, splits: list[str], where: str) -> None:
-    """Where a task's examples come from, and what its development set is. splits: the settings that carve one out of
-    the training files."""
+    """Check the source of a task's examples and of its development set. splits: the settings that carve one out of the
+    training files."""
     if data.source != "files":
         used = [key for key in ("train", "dev", *splits) if getattr(data, key)]
         if used:

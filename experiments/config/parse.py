@@ -99,7 +99,7 @@ def _join(path: str, key: str) -> str:
     return f"{path}.{key}" if path else key
 
 
-def _convert(kind, value, path: str, checks: typing.Mapping):
+def _convert(kind: typing.Any, value: typing.Any, path: str, checks: typing.Mapping):
     """`value` as type `kind`, or InputError. Handles the types that the spec uses, and no others."""
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is types.UnionType:
@@ -115,17 +115,17 @@ def _convert(kind, value, path: str, checks: typing.Mapping):
         if not isinstance(value, dict):
             raise InputError(f"{path}: expected an object, found {shown(value)}")
         return {key: _convert(arguments[1], item, _join(path, key), checks) for key, item in value.items()}
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return build(kind, value, path)
-    if kind is object:
+    if kind is typing.Any:
         return value
     return _checked(_scalar(kind, value, path), path, checks)
 
 
 def _chosen(options: list[type], value, path: str) -> type:
-    """The class that an object's first field names, of several whose first field has one value each."""
+    """The option whose first field has the value that the object gives it."""
     tag = dataclasses.fields(options[0])[0].name
-    by_tag = {dataclasses.fields(option)[0].default: option for option in options}
+    by_tag = {str(dataclasses.fields(option)[0].default): option for option in options}
     if not isinstance(value, dict):
         raise InputError(f"{path}: expected an object, found {shown(value)}")
     if tag not in value:
@@ -135,15 +135,15 @@ def _chosen(options: list[type], value, path: str) -> type:
     return by_tag[value[tag]]
 
 
-def _scalar(kind: type, value, path: str):
+def _scalar(kind: type, value: typing.Any, path: str) -> typing.Any:
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         try:
             value = float(value)
         except OverflowError:
             value = math.inf
-    if type(value) is not kind or (kind is float and not math.isfinite(value)):
+    if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
         raise InputError(f"{path}: expected {TYPE_NAMES[kind]}, found {shown(value)}")
-    if kind is int and abs(value) > LARGEST:
+    if isinstance(value, int) and abs(value) > LARGEST:
         raise InputError(f"{path}: {shown(value)} is out of range")
     return value
 
@@ -184,7 +184,7 @@ def reference(cls: type, path: str = "") -> typing.Iterator[tuple[str, str, str]
     hints = typing.get_type_hints(cls)
     for field in dataclasses.fields(cls):
         kind, key = hints[field.name], _join(path, field.name)
-        inner = [option for option in _flat(kind) if dataclasses.is_dataclass(option)]
+        inner = [each for each in _flat(kind) if isinstance(each, type) and dataclasses.is_dataclass(each)]
         if inner:
             yield key, "", field.metadata["help"]
             part = {tuple: ".N", dict: ".NAME"}.get(typing.get_origin(kind), "")

@@ -9,6 +9,7 @@ its own, so a setting that means nothing to it is an unknown key.
 import dataclasses
 import re
 from dataclasses import dataclass
+from typing import Any
 
 from experiments.config.metrics import MANY, NUMBER, ONE, SPAN
 from experiments.config.optimizers import OPTIMIZERS
@@ -20,17 +21,11 @@ LAYER_RANGE = re.compile(r"layers\.(\d{1,2})(?:-(\d{1,2}))?")  # layers.4, layer
 
 @dataclass(frozen=True)
 class ModelSpec:
-    pretrained: str = setting(
-        "all-MiniLM-L6-v2", "a folder in Hugging Face layout, a name of our table, or a hub id with optional @revision"
-    )
-    dropout: float | None = setting(
-        None, "after the embeddings and each sub-layer; null: what config.json says", low=0, high=0.9
-    )
+    pretrained: str = setting("all-MiniLM-L6-v2", "a folder in Hugging Face layout, a known name, or hub id[@revision]")
+    dropout: float | None = setting(None, "after embeddings and sub-layers; null: as in config.json", low=0, high=0.9)
     attention_dropout: float = setting(0.0, "on the attention probabilities", low=0, high=0.9)
     head_dropout: float = setting(0.0, "on the hidden states that the head reads", low=0, high=0.9)
-    attention: str = setting(
-        "auto", "auto: whichever is faster: eager for training on a CPU, else SDPA", choices=("auto", "eager", "sdpa")
-    )
+    attention: str = setting("auto", "auto: eager for training on a CPU, else SDPA", choices=("auto", "eager", "sdpa"))
 
 
 @dataclass(frozen=True)
@@ -38,9 +33,7 @@ class LoraSpec:
     rank: int = setting(8, "rank of the update", low=1)
     alpha: float = setting(16.0, "the update is scaled by alpha / rank", above=0, high=1e6)
     dropout: float = setting(0.0, "on the adapters' input", low=0, high=0.9)
-    targets: tuple[str, ...] = setting(
-        ("query", "value"), "which linear layers: names (query, key, value, attention.output, up, down) or globs"
-    )
+    targets: tuple[str, ...] = setting(("query", "value"), "linear layers: query, key, attention.output, up, or globs")
     ranks: dict[str, int] = setting(dict, "{pattern: rank} for layers with another rank", low=1)
     rslora: bool = setting(False, "scale by alpha / sqrt(rank) instead (rank-stabilised LoRA)")
 
@@ -54,16 +47,12 @@ class DataSpec:
 
     train: tuple[str, ...] = setting((), "training files, relative to --data-root (source files)")
     dev: tuple[str, ...] = setting((), "development files, likewise")
-    train_limit: int | None = setting(
-        None, "use a sample of this many training examples, the same for every seed; null: all", low=1
-    )
+    train_limit: int | None = setting(None, "a sample of the training examples, the same for every seed", low=1)
     dev_limit: int | None = setting(None, "the same for the development set", low=1)
     max_length: int = setting(384, "tokens in a window or text, special ones included", low=16, high=512)
     batch_tokens: int = setting(2800, "tokens in a batch, padding included", low=1)
     batch_size: int | None = setting(None, "examples in a batch, instead of a token budget", low=1)
-    mask_tokens: float = setting(
-        0.0, "this share of the tokens, drawn anew each time, is shown as [MASK] in training", low=0, high=0.9
-    )
+    mask_tokens: float = setting(0.0, "share of the tokens shown as [MASK], new ones each time", low=0, high=0.9)
 
 
 @dataclass(frozen=True)
@@ -71,9 +60,7 @@ class SpanQAData(DataSpec):
     source: str = setting("files", "files, or generated questions", choices=("files", "synthetic_qa"))
     doc_stride: int = setting(128, "tokens between the beginnings of two windows over one context", low=1)
     max_query_length: int = setting(64, "tokens of a question; longer ones are cut", low=1)
-    bad_answers: str = setting(
-        "error", "an answer that is not at its answer_start: error, or skip it", choices=("error", "skip")
-    )
+    bad_answers: str = setting("error", "of an answer that is not at its answer_start", choices=("error", "skip"))
 
 
 @dataclass(frozen=True)
@@ -81,11 +68,9 @@ class TextData(DataSpec):
     """The data settings of labelled texts."""
 
     source: str = setting("files", "files", choices=("files",))
-    dev_fraction: float | None = setting(
-        None, "without dev: this share of the training texts, stratified, is the development set", above=0, high=0.9
-    )
+    dev_fraction: float | None = setting(None, "share of training that is dev instead, stratified", above=0, high=0.9)
     folds: int | None = setting(
-        None, "without dev: the training texts in this many stratified parts, for cross-validation", low=2, high=100
+        None, "of cross-validation: stratified parts of training instead of dev", low=2, high=100
     )
     fold: int | None = setting(None, "which of the folds, from 0, is the development set; --sweep runs all", low=0)
     text: str = setting("text", "column of the text, or its number from 0 in files without a header")
@@ -118,11 +103,7 @@ class LossSpec:
 
 @dataclass(frozen=True)
 class LabelLoss(LossSpec):
-    class_weights: str = setting(
-        "none",
-        "balanced: an example weighs n / (classes x n of its class), so 1 on average",
-        choices=("none", "balanced"),
-    )
+    class_weights: str = setting("none", "balanced: n / (classes x n of the class)", choices=("none", "balanced"))
     class_weight_cap: float | None = setting(None, "no balanced weight is above this", low=1)
     label_weights: dict[str, float] = setting(dict, "{label: weight of its examples}, by hand", above=0, high=1000)
 
@@ -131,20 +112,15 @@ class LabelLoss(LossSpec):
 class DecodingSpec:
     n_best: int = setting(20, "starts and ends considered in a window", low=1, high=100)
     max_answer_length: int = setting(30, "longest answer, in tokens", low=1)
-    null_threshold: float = setting(
-        0.0,
-        'exact and f1 while training: answer "" where the null score exceeds the best span by more; unused where every '
-        "training question has an answer",
-    )
+    null_threshold: float = setting(0.0, 'while training: "" is answered where the null odds exceed it')
 
 
 def _pooling() -> str:
-    meaning = "one vector per text: the mean over its tokens, [CLS], or [CLS] through the pretrained pooler"
-    return setting("mean", meaning, choices=("mean", "cls", "cls_pooler"))
+    return setting("mean", "one vector per text: mean, [CLS], or the pooler's", choices=("mean", "cls", "cls_pooler"))
 
 
 def _weight() -> float:
-    return setting(1.0, "in a run with several tasks, this one's losses are multiplied by this", above=0, high=1000)
+    return setting(1.0, "factor of this task's losses, where there are several tasks", above=0, high=1000)
 
 
 @dataclass(frozen=True)
@@ -200,31 +176,20 @@ ONLY = "main"  # the name of the one task of an experiment whose settings stand 
 @dataclass(frozen=True)
 class PhaseSpec:
     name: str = setting(REQUIRED, "shown wherever the phase is; unique")
-    epochs: float = setting(
-        REQUIRED, "passes over the training set, may be fractional; at most 1000 in all phases", above=0
-    )
-    train: tuple[str, ...] = setting(
-        REQUIRED,
-        "what trains: head, lora, embeddings, layers, layers.4, layers.4-5, all, or a glob over parameter names",
-    )
-    lr: dict[str, float] = setting(
-        dict, "{name of `train`: its learning rate}; what is not listed uses optim.lr", above=0, high=1000
-    )
+    epochs: float = setting(REQUIRED, "passes over the training set, may be fractional", above=0)
+    train: tuple[str, ...] = setting(REQUIRED, "head, lora, embeddings, layers, layers.4, layers.4-5, all, or a glob")
+    lr: dict[str, float] = setting(dict, "{entry of train: its rate}; the others use optim.lr", above=0, high=1000)
     schedule: str = setting("linear", "of the learning rate within the phase", choices=("constant", "linear", "cosine"))
     warmup_ratio: float = setting(0.06, "share of the phase's steps that the rate climbs from 0", low=0, high=1)
     floor: float = setting(0.0, "the rate falls to this share of its peak", low=0, high=1)
-    layer_decay: float = setting(
-        1.0, "rate of encoder layer i: times layer_decay^(top - i); embeddings one below layer 0", above=0, high=1
-    )
-    gradual: str | None = setting(
-        None, 'unfreeze one layer at a time: "layers.5-2" splits the phase into 4, each adding the next layer'
-    )
+    layer_decay: float = setting(1.0, "rate of layer i: times this^(top - i); embeddings: layer -1", above=0, high=1)
+    gradual: str | None = setting(None, 'unfreeze layer by layer: "layers.5-2" makes 4 phases, each with one more')
 
 
 @dataclass(frozen=True)
 class OptimSpec:
     name: str = setting("adamw", "the optimizer", choices=tuple(OPTIMIZERS))
-    lr: float = setting(1e-3, "peak learning rate of whatever a phase gives no rate of its own", above=0, high=1000)
+    lr: float = setting(1e-3, "peak learning rate where a phase gives none", above=0, high=1000)
     weight_decay: float = setting(0.01, "not on biases, LayerNorm and other vectors", low=0, high=100)
     beta1: float = setting(0.9, "adam(w): decay of the mean of gradients", low=0, high=0.9999)
     beta2: float = setting(0.999, "adam(w), rmsprop: decay of the mean of squared gradients", low=0, high=0.999999)
@@ -233,29 +198,17 @@ class OptimSpec:
     clip: float | None = setting(1.0, "largest global gradient norm; null: none", above=0)
     accumulate: int = setting(1, "batches that share one optimizer step", low=1)
     l1: float = setting(0.0, "times the sum of absolute values of the parameters that l1_on names", low=0, high=100)
-    l1_on: tuple[str, ...] = setting(
-        ("head",), "which parameters, as in a phase's train list; frozen ones are left out"
-    )
-    nonfinite_limit: int = setting(10, "stop after this many steps in a row with a loss or gradient not finite", low=1)
+    l1_on: tuple[str, ...] = setting(("head",), "which parameters, as in a phase's train list; not frozen ones")
+    nonfinite_limit: int = setting(10, "stop after so many steps in a row without a finite loss and gradient", low=1)
 
 
 @dataclass(frozen=True)
 class EvalSpec:
-    every_epochs: float | None = setting(
-        None, "evaluate this often (and at the end of each phase); with every_steps null too: once an epoch", low=0.001
-    )
+    every_epochs: float | None = setting(None, "also at the end of each phase; default: once an epoch", low=0.001)
     every_steps: int | None = setting(None, "the same in optimizer steps", low=1)
-    metric: str = setting(
-        "",
-        "decides which evaluation is best; the table in config/metrics.py says which can. Default: f1, accuracy, "
-        "micro_f1 or rmse by the kind of task; of several tasks mean, the mean of theirs (or TASK.metric)",
-    )
-    train_sample: int | None = setting(
-        None, "also evaluate this many training examples, always the same: the gap to dev on one footing", low=1
-    )
-    patience: int | None = setting(
-        None, "end the run after this many evaluations without a new best, counted across phases; null: never", low=1
-    )
+    metric: str = setting("", "chooses the best evaluation (config/metrics.py); with several tasks: mean, TASK.metric")
+    train_sample: int | None = setting(None, "also evaluate so many training examples, always the same", low=1)
+    patience: int | None = setting(None, "end the run after so many evaluations without a new best", low=1)
 
 
 @dataclass(frozen=True)
@@ -263,37 +216,27 @@ class RuntimeSpec:
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps; auto takes the first accelerator there is")
     threads: int | None = setting(None, "CPU threads; null: PyTorch's choice", low=1, high=1024)
     log_every: int = setting(10, "optimizer steps between two train records", low=1)
-    checkpoint_seconds: float | None = setting(
-        120.0, "seconds between two checkpoints, beside those after evaluations", low=0
-    )
+    checkpoint_seconds: float | None = setting(120.0, "between two checkpoints, beside those of evaluations", low=0)
     checkpoint_steps: int | None = setting(None, "the same in optimizer steps", low=1)
     deterministic: bool = setting(False, "torch.use_deterministic_algorithms: same bits on a GPU too, slower")
 
 
 @dataclass(frozen=True)
 class Spec:
-    tasks: dict[str, TaskSpec] = setting(
-        REQUIRED,
-        "what is learnt, by name. The settings of a single task may stand at the top of the file instead: task, data, "
-        "loss, decoding, pooling",
-    )
+    tasks: dict[str, TaskSpec] = setting(REQUIRED, "what is learnt, by name; a single one may stand at the top")
     phases: tuple[PhaseSpec, ...] = setting(REQUIRED, "the training, phase after phase")
     name: str = setting("", "of the run folder; default: the experiment file's name")
     seed: int = setting(0, "fixes initialisation, data order and dropout", low=0, high=2**31 - 1)
     model: ModelSpec = setting(ModelSpec, "the encoder")
     lora: LoraSpec | None = setting(None, "low-rank adapters; absent or null: none")
     optim: OptimSpec = setting(OptimSpec, "the optimizer")
-    amp: str = setting(
-        "auto", "mixed precision; auto: where the hardware has it natively", choices=("auto", "off", "bf16", "fp16")
-    )
+    amp: str = setting("auto", "mixed precision; auto: where it is native", choices=("auto", "off", "bf16", "fp16"))
     eval: EvalSpec = setting(EvalSpec, "evaluation, best checkpoint, early stopping")
     runtime: RuntimeSpec = setting(RuntimeSpec, "machine and bookkeeping; does not change what is learnt")
-    sweep: dict[str, object] = setting(
-        dict, '{setting: list of values}: with --sweep, every combination is a run, {"optim.lr": [1e-4, 2e-4]}'
-    )
+    sweep: dict[str, Any] = setting(dict, '{setting: values}: every combination is a run, {"optim.lr": [1e-4, 2e-4]}')
 
     def prefix(self, task: str) -> str:
-        """What the names of a task's metrics begin with: "qa." of several tasks, nothing where there is one."""
+        """The beginning of the names of a task's metrics: "qa." in a run with several tasks, nothing in others."""
         return f"{task}." if len(self.tasks) > 1 else ""
 
 

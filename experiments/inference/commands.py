@@ -5,6 +5,7 @@ import json
 import math
 import sys
 from pathlib import Path
+from typing import Any
 
 from data.files import InputError, decode_text, read_bytes, read_json, replace_file, require_utf8, shown
 from data.readers import Row
@@ -56,7 +57,9 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
     runs = list({folder.resolve(): folder for folder in arguments.runs}.values())  # one run twice is no second seed
     if arguments.out and len({folder.resolve().name for folder in runs}) < len(runs):
         raise InputError("--out: two of the runs have the same name; score them apart")
-    data, specs, trouble = {"data": str(arguments.data), "runs": []}, [], None
+    data: dict[str, Any] = {"data": str(arguments.data), "runs": []}
+    specs: list[dict] = []
+    trouble: InputError | OSError | None = None
     for folder in runs:
         try:
             trained = load_run(folder, arguments.device or "auto", arguments.task)
@@ -84,7 +87,8 @@ def read_mapping(path: Path, kinds: tuple[type, ...], what: str) -> dict:
     """A JSON object {question id: value of one of the kinds}. Raises InputError naming the id of another value."""
     mapping = read_json(path)
     for key, value in mapping.items():
-        if not isinstance(value, kinds) or isinstance(value, bool) or not (str in kinds or abs(value) < 1e300):
+        fits = isinstance(value, kinds) and not isinstance(value, bool)
+        if not fits or (not isinstance(value, str) and not abs(value) < 1e300):
             raise InputError(f"{path}: question id {key}: expected {what}, found {shown(value)}")
     return mapping
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Tokenizer
 
@@ -11,7 +12,7 @@ from data.labels import Outputs
 from data.readers import Row
 from data.splits import mark
 from experiments.config.check import read_spec
-from experiments.config.spec import Spec, TaskSpec
+from experiments.config.spec import Spec
 from experiments.training.build import build_model, load_base
 from experiments.training.checkpoint import STATE, TRAIN_TEXTS, load_trained, read_checkpoint
 from experiments.training.phases import trained_names
@@ -43,7 +44,8 @@ class Trained:
     machine: Machine
 
     @property
-    def task(self) -> TaskSpec:
+    def task(self) -> Any:
+        """The spec of the task: a SpanQATask, ClassificationTask, ..."""
         return self.spec.tasks[self.name]
 
 
@@ -52,7 +54,7 @@ def choose_task(folder: Path, spec: Spec, name: str | None) -> str:
     names = list(spec.tasks)
     if name is None and len(names) == 1:
         return names[0]
-    if name not in names:
+    if name is None or name not in names:
         asked = "has several tasks" if name is None else f"has no task {shown(name)}"
         raise InputError(f"{folder}: {asked}; choose one with --task: {', '.join(names)}")
     return name

@@ -78,6 +78,12 @@ def prediction_files(answered: Answered) -> dict[str, str]:
     return {name: json.dumps(each, indent=2, ensure_ascii=False) + "\n" for name, each in contents.items()}
 
 
+def token_spans(chars: np.ndarray, answers: Sequence[tuple[str, int]]) -> list[tuple[int, int]]:
+    """First and last token of each answer (text, offset) that has any. chars [T, 2]"""
+    spans = (token_span(chars, start, start + len(text)) for text, start in answers)
+    return [span for span in spans if span is not None]
+
+
 def positions(answered: Answered) -> dict[str, float]:
     """Over the answerable questions, in percent: start_accuracy, end_accuracy and span_accuracy, the share whose first
     token, last token, or both are those of a gold answer. "No answer" is wrong there."""
@@ -89,14 +95,9 @@ def positions(answered: Answered) -> dict[str, float]:
         if not answers.text(answered.threshold):
             continue
         chars = answered.windows.context_chars(number)
-        gold = [token_span(chars, start, start + len(text)) for text, start in question.answers]
-        predicted = token_span(chars, answers.spans[0].start, answers.spans[0].end)
-        gold = [span for span in gold if span is not None]
-        hits += (
-            any(span[0] == predicted[0] for span in gold),
-            any(span[1] == predicted[1] for span in gold),
-            predicted in gold,
-        )
+        gold = token_spans(chars, question.answers)
+        (first, last), *_ = token_spans(chars, [(answers.spans[0].text, answers.spans[0].start)])
+        hits += (any(g[0] == first for g in gold), any(g[1] == last for g in gold), (first, last) in gold)
     names = ("start_accuracy", "end_accuracy", "span_accuracy")
     return {} if not count else dict(zip(names, (100 * hits / count).tolist(), strict=True))
 
@@ -146,8 +147,7 @@ def cut_off(answered: Answered, number: int) -> bool:
     rows, chars = np.flatnonzero(windows.question == number), windows.context_chars(number)
     begin = windows.context_from[rows]
     end = begin + windows.lengths[rows] - windows.context_at[rows] - 1
-    spans = [token_span(chars, start, start + len(text)) for text, start in placed(question)]
-    spans = [span for span in spans if span is not None]
+    spans = token_spans(chars, placed(question))
     return bool(spans) and not any(((begin <= first) & (last < end)).any() for first, last in spans)
 
 

@@ -125,7 +125,7 @@ def label_text(value: str | float | list[str]) -> str:
 
 def predicted_text(answer: dict) -> str:
     """What a model said of a text: see texts.answers_of."""
-    return label_text(answer.get("label", answer.get("labels", answer.get("value"))))
+    return label_text(next(answer[key] for key in ("label", "labels", "value") if key in answer))
 
 
 # ---- eval.py ask -----------------------------------------------------------------------------------------------------

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -74,7 +75,7 @@ def score(trained: Trained, file: Path, errors: int) -> Scored:
     kind, outputs = trained.task.task, trained.outputs
     target = targets(kind, rows, outputs, labelling_of(trained.task.data))
     logits, losses = predict_rows(trained, rows, target)
-    result = {
+    result: dict[str, Any] = {
         "task": kind,
         "trained_on": trained_on(trained, rows),
         "loss": float(losses.mean()),

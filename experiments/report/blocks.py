@@ -58,7 +58,7 @@ def cells(figures: tuple[Figure, ...], row: dict, report: dict) -> dict[str, str
         value = look_up(row, figure.path)
         if figure.text is not None and value is not None:
             made = figure.write(value, report | row)
-            found |= made if isinstance(made, dict) else {figure.heading: made}
+            found |= made if isinstance(made, dict) else {figure.heading: str(made)}
     return found
 
 
@@ -132,7 +132,8 @@ def row_name(found: dict, place: int) -> str:
 
 def rows_block(section: Section, found: dict, order: list[int], title: str) -> Block:
     """A table of rows of runs in an order."""
-    rows, leads = [], set()
+    rows: list[dict[str, str]] = []
+    leads: set[tuple[int, str]] = set()
     keys = {figure.heading: figure.path[-1] for figure in section.figures}
     for place in order:
         made = cells(section.figures, found["rows"][place], found)

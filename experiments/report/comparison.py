@@ -2,6 +2,7 @@
 
 import statistics
 from collections import Counter
+from typing import Any
 
 from experiments.config.metrics import direction, metric_of
 from experiments.repetitions import flat, settings_of, spread
@@ -60,7 +61,7 @@ class Row:
         """A figure of each member."""
         return [look_up(member, path) for member in self.members]
 
-    def over(self, path: str | list[str]) -> dict | None:
+    def over(self, path: str | list[str]) -> Any:
         """mean, sd and n of a figure; null where a member has none."""
         found = self.each(path)
         return None if None in found else spread(found)
@@ -129,7 +130,8 @@ class Comparison:
         metrics = {row.metric for row in self.rows}
         self.metric = metrics.pop() if len(metrics) == 1 else None
         if self.metric:
-            self.rows.sort(key=lambda row: (not row.ended, -direction(self.metric) * row.mean))
+            sign = direction(self.metric)
+            self.rows.sort(key=lambda row: (not row.ended, -sign * row.mean))
 
 
 def differing(specs: list[dict]) -> list[str]:
@@ -175,7 +177,7 @@ def leaders(comparison: Comparison) -> dict[str, int]:
     for name, column in columns.items():
         known = {i: value for i, value in enumerate(column) if value is not None and rows[i].ended}
         if len(set(known.values())) > 1:
-            best[name] = max(known, key=known.get)
+            best[name] = max(known, key=lambda i: known[i])
     return best
 
 

@@ -56,7 +56,9 @@ class Figure:
 
     def write(self, value, report: dict) -> str | list[str] | dict[str, str]:
         """The value as text. Only of a figure that has one."""
-        return self.text.format(value) if isinstance(self.text, str) else self.text(value, report)
+        if callable(self.text):
+            return self.text(value, report)
+        return (self.text or "").format(value)
 
 
 @dataclass(frozen=True)

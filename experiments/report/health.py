@@ -16,10 +16,13 @@ LEARNT = 0.5  # of the first training loss: a run that ends above it has hardly 
 def generalisation(run: Run) -> dict | None:
     """Training against development; None before the first evaluation.
 
-    footing: "same" where both losses are measured in evaluation mode, because the run evaluates a sample of the training
-    set too (eval.train_sample); else "training mode". learnt: 1 - last training loss / first training loss; from 4.0 to
-    1.0: 0.75. gap: dev loss less training loss. metric_gap: by how much eval.metric is better on the sample of the
-    training set than on dev. change: the last losses less those at the lowest dev loss. verdict: see verdict_of.
+    footing     "same" where both losses are measured in evaluation mode, because the run evaluates a sample of the
+                training set too (eval.train_sample); else "training mode"
+    learnt      1 - last training loss / first training loss; from 4.0 to 1.0: 0.75
+    gap         dev loss less training loss
+    metric_gap  by how much eval.metric is better on the sample of the training set than on the development set
+    change      the last losses less those at the lowest dev loss
+    verdict     see verdict_of
     """
     same = all(look_up(row, "on_train.loss") is not None for row in run.evaluations)
     rows = courses(run, same)
@@ -34,8 +37,8 @@ def generalisation(run: Run) -> dict | None:
     gaps = [row["loss"] - row["train_loss"] for row in rows]
     remarks = dev_below_train(run.spec, same) if gaps[-1] < 0 or (ahead and ahead[-1] < 0) else []
     if verdict == "healthy" and rises(lowest, last):
-        remarks.append(f"the dev loss has risen since step {lowest['step']} while {run.metric} got better: the model is "
-                       "surer, of its mistakes too")  # fmt: skip
+        risen = f"the dev loss has risen since step {lowest['step']} while {run.metric} got better"
+        remarks.append(f"{risen}: the model is surer, of its mistakes too")
     return {
         "verdict": verdict,
         "since": lowest["step"] if verdict == "overfitting" else None,
@@ -181,7 +184,7 @@ def intervals(run: Run) -> dict[str, dict]:
 def half_interval(run: Run) -> float | None:
     """Half of the 95 % interval of eval.metric at the best evaluation."""
     found = intervals(run).get(run.metric) if run.best else None
-    return found and (found["high"] - found["low"]) / 2
+    return None if found is None else (found["high"] - found["low"]) / 2
 
 
 def every_steps(run: Run) -> float:

@@ -1,6 +1,7 @@
 """Is one row of runs better than another, or is that noise? Tests over development examples, and over runs."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -25,7 +26,9 @@ class Pair:
     """
 
     def __init__(self, number: int, first: Row, other: Row):
-        self.number, self.first, self.other, self.tests, self.untested = number, first, other, [], None
+        self.number, self.first, self.other = number, first, other
+        self.tests: list[dict[str, Any]] = []
+        self.untested: str | None = None
         scores = paired_scores(first.members, other.members, first.metric)
         if isinstance(scores, str):
             self.untested = scores

@@ -5,6 +5,7 @@ on, weights moving). Metrics come from `eval` records, in evaluation mode.
 """
 
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -14,8 +15,10 @@ from experiments.records import Records
 from experiments.report.declaration import Figure
 from experiments.terminal import duration
 
-COLUMNS = ("step", "epoch", "loss", "examples", "tokens", "tokens_per_second", "padding", "peak_memory_mb")
-COLUMNS += ("grad_norm", "grad_norm_max", "clipped")
+COLUMNS = (
+    *("step", "epoch", "loss", "examples", "tokens", "tokens_per_second", "padding", "peak_memory_mb"),
+    *("grad_norm", "grad_norm_max", "clipped"),
+)
 
 
 class Run:
@@ -71,11 +74,11 @@ class Run:
         return evaluations(self)
 
     @property
-    def best(self) -> dict | None:
+    def best(self) -> Any:
         return next((row for row in self.evaluations if row["best"]), None)
 
     @property
-    def final(self) -> dict | None:
+    def final(self) -> Any:
         return self.evaluations[-1] if self.evaluations else None
 
     def between(self, after: float, until: float) -> np.ndarray:

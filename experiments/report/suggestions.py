@@ -63,8 +63,8 @@ def of_learning(run: Run) -> Iterator[str]:
         yield f"the dev loss still fell by {found['last_fall']:.3f} in the last interval: train for more epochs"
     elif verdict == "overfitting" and not (later and later["share"] > 0.2):
         yield (
-            f"the dev loss has risen by {found['change']['loss']:.3f} since step {found['since']}: more dropout, weight "
-            "decay or data.mask_tokens, or fewer epochs"
+            f"the dev loss has risen by {found['change']['loss']:.3f} since step {found['since']}: more dropout, "
+            "weight decay or data.mask_tokens, or fewer epochs"
         )
 
 
@@ -81,7 +81,7 @@ def of_steps(run: Run) -> Iterator[str]:
 
 def of_cost(run: Run) -> Iterator[str]:
     half, speed, clock = half_interval(run), throughput(run), seconds(run)
-    if half and half > 2 and metric_of(run.metric).percent:
+    if half and half > 2 and metric_of(run.metric).unit == "%":
         yield f"{run.metric} is only sure to about ± {half:.1f}: judge on more examples, or over several seeds"
     if speed and speed["padding"] > 0.2:
         yield f"{speed['padding']:.0%} of the computed tokens were padding: larger batches, or data.batch_tokens"

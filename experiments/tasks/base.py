@@ -1,23 +1,25 @@
-"""What a task is, what an evaluation finds, and the one loop over examples that evaluations and inference share.
+"""The parts that all tasks share: what a task has, the result of an evaluation, the loop over examples.
 
 Axes:  N examples   B examples of a batch   T tokens
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
 from data.batching import Part, eval_batches
 from data.labels import Outputs
 from data.statistics import bootstrap, bootstrap_mean
 from data.tokens import Tokens, collate, make_masking
-from experiments.config.spec import TaskSpec
-from model.heads import TaskModel
+from experiments.config.spec import EvalSpec
+from model.heads import Head, TaskModel
 from model.machine import Machine
 
 EVAL_BATCH_TOKENS = 4096  # on 2 cores a little faster than 2,048 or 8,192
@@ -62,13 +64,15 @@ class Task:
     splits: dict[str, dict]
     remarks: list[str]
 
-    def __init__(self, name: str, spec: TaskSpec, tokenizer: Tokenizer):
+    def __init__(self, name: str, spec: Any, evaluation: EvalSpec, tokenizer: Tokenizer, root: Path):
+        """spec: of this kind of task. root: the folder that data files are relative to. Raises InputError for whatever
+        is wrong with the data."""
         self.name, self.spec = name, spec
         self.smoothing = spec.loss.label_smoothing if hasattr(spec, "loss") else 0.0
         self._masking = make_masking(tokenizer, spec.data.mask_tokens)
 
     @staticmethod
-    def make_head(spec: TaskSpec, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> nn.Module:
+    def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> Head:
         """A new head on hidden states of this width. pooler: the pretrained one, where the checkpoint has it."""
         raise NotImplementedError
 
@@ -83,14 +87,14 @@ class Task:
         return Part(self.train.lengths, self.spec.data.batch_tokens, self.spec.data.batch_size)
 
     def batch(self, rows: np.ndarray, random: np.random.Generator) -> dict:
-        """The training examples `rows` as tensors. random: for what is drawn anew each time."""
+        """The training examples `rows` as tensors. random: draws what differs from time to time."""
         batch = {"task": self.name, **collate(self.train, rows)}
         if self._masking:
             self._masking.apply(batch, random)
         return batch
 
-    def losses(self, head: nn.Module, logits: Tensor, batch: dict) -> Tensor:
-        """What is minimised, for each example of a batch [B]."""
+    def losses(self, head: Head, logits: Tensor, batch: dict) -> Tensor:
+        """The loss to minimise, for each example of a batch [B]."""
         losses = self.spec.weight * head.loss(logits, batch, self.smoothing)
         return losses * batch["weight"] if "weight" in batch else losses
 
@@ -109,7 +113,7 @@ def predict(model: TaskModel, task: str, examples: Tokens, machine: Machine) -> 
         with machine.autocast():
             out = model(batch)
         if examples.labels:
-            losses[rows] = model.head[task].loss(out, batch).cpu().numpy()
+            losses[rows] = model.head_of(task).loss(out, batch).cpu().numpy()
         for row, own in zip(rows, out.cpu().numpy(), strict=True):
             logits[row] = own
     model.train(was_training)

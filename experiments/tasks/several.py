@@ -14,7 +14,7 @@ from experiments.config.spec import Spec
 from experiments.tasks.base import Evaluated, Task
 from experiments.tasks.span_qa import SpanQA
 from experiments.tasks.texts import Texts
-from model.heads import TaskModel
+from model.heads import Head, TaskModel
 from model.machine import Machine
 from model.pretrained import Base
 
@@ -26,9 +26,9 @@ KINDS: dict[str, type[Task]] = {
 }
 
 
-def make_heads(spec: Spec, outputs: Mapping[str, Outputs], base: Base) -> dict[str, nn.Module]:
+def make_heads(spec: Spec, outputs: Mapping[str, Outputs], base: Base) -> dict[str, Head]:
     """A new head for each task. Draws from torch's generator, in the tasks' order."""
-    heads = {}
+    heads: dict[str, Head] = {}
     for name, task in spec.tasks.items():
         if hasattr(nn.ModuleDict(), name):
             raise InputError(f"tasks.{name}: cannot be a task's name, PyTorch's modules have something called so")
@@ -79,11 +79,11 @@ class Tasks:
         return task.batch(own, random)
 
     def losses(self, model: TaskModel, logits: Tensor, batch: dict) -> Tensor:
-        """What is minimised, for each example of a batch [B]."""
-        return self.tasks[batch["task"]].losses(model.head[batch["task"]], logits, batch)
+        """The loss to minimise, for each example of a batch [B]."""
+        return self.tasks[batch["task"]].losses(model.head_of(batch["task"]), logits, batch)
 
     def names_of(self, rows: np.ndarray) -> list[str]:
-        """What the training examples of a batch are called: "q17", of several tasks "qa.q17"."""
+        """The names of a batch's training examples: "q17", or "qa.q17" in a run with several tasks."""
         task, own = self.task_of(rows)
         return [self.spec.prefix(task.name) + task.ids[i] for i in own]
 
@@ -94,7 +94,7 @@ class Tasks:
         return {name: p for name, p in model.named_parameters() if not name.startswith(resting)}
 
     def evaluate(self, model: TaskModel, machine: Machine, split: str = "dev") -> Evaluated:
-        """The metrics of each task; of several, as TASK.metric, beside
+        """The metrics of the task. In a run with several tasks they are called TASK.metric, and there are
 
         loss  the mean of theirs as training mixes them, by the tasks' weights and numbers of training examples
         mean  the mean of each task's default metric
@@ -107,7 +107,8 @@ class Tasks:
             for name, task in self.tasks.items()
         )
         defaults = [found[name].metrics[DEFAULTS[task.spec.task]] for name, task in self.tasks.items()]
-        metrics, scores = {"loss": loss, "mean": float(np.mean(defaults))}, {}
+        metrics = {"loss": loss, "mean": float(np.mean(defaults))}
+        scores: dict[str, np.ndarray] = {}
         for name, own in found.items():
             metrics |= {f"{name}.{key}": value for key, value in own.metrics.items()}
             scores |= {f"{name}.{key}": value for key, value in own.scores.items()}

@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import nn
 
 from data.decoding import Answers, decode, max_context
 from data.files import InputError
@@ -18,7 +18,7 @@ from data.squad import Windows, make_windows
 from data.squad_metrics import Scores, apply_threshold, average, score_each, thresholds
 from experiments.config.spec import EvalSpec, SpanQATask
 from experiments.tasks.base import Evaluated, Task, predict
-from model.heads import SpanHead, TaskModel
+from model.heads import Head, SpanHead, TaskModel
 from model.machine import Machine
 
 
@@ -33,7 +33,7 @@ class SpanQA(Task):
     spec: SpanQATask
 
     def __init__(self, name: str, spec: SpanQATask, evaluation: EvalSpec, tokenizer: Tokenizer, root: Path):
-        super().__init__(name, spec, tokenizer)
+        super().__init__(name, spec, evaluation, tokenizer, root)
         data, decoding = spec.data, spec.decoding
         train, dev = (
             question_set(data.source, split, files, limit, root, data.bad_answers)
@@ -68,7 +68,7 @@ class SpanQA(Task):
         self.null_threshold = None if always else decoding.null_threshold
 
     @staticmethod
-    def make_head(spec: SpanQATask, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> nn.Module:
+    def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> Head:
         return SpanHead(width, dropout)
 
     def evaluate(self, model: TaskModel, machine: Machine, split: str = "dev") -> Evaluated:
@@ -93,8 +93,8 @@ def answer(
     machine: Machine,
     usable: np.ndarray | None = None,
 ) -> tuple[list[Answers], np.ndarray]:
-    """What the model answers to each question, and the loss of each window [N]. usable: `max_context(windows)`, where
-    it is at hand."""
+    """The model's answers to each question, and the loss of each window [N]. usable: `max_context(windows)`, if it is
+    at hand."""
     logits, losses = predict(model, name, windows, machine)
     start, end = (
         np.concatenate([own[which, :length] for own, length in zip(logits, windows.lengths, strict=True)])

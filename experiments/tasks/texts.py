@@ -3,14 +3,14 @@
 Axes:  N examples   K outputs: classes, labels, or 1 for a number
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tokenizers import Tokenizer
-from torch import nn
 
 from data.files import InputError, shown
 from data.labels import (
@@ -40,7 +40,7 @@ from data.splits import contradictions, duplicates, mark
 from data.tokens import Tokens, tokenize
 from experiments.config.spec import ClassificationTask, EvalSpec, TextData, TextTask
 from experiments.tasks.base import Evaluated, Task, predict
-from model.heads import TaskModel, TextHead, binary_cross_entropy, cross_entropy, squared_error
+from model.heads import Head, Pooler, TaskModel, TextHead, binary_cross_entropy, cross_entropy, squared_error
 from model.machine import Machine
 
 LOSSES = {"classification": cross_entropy, "multi_label": binary_cross_entropy, "regression": squared_error}
@@ -52,16 +52,17 @@ class Texts(Task):
     spec: TextTask
 
     def __init__(self, name: str, spec: TextTask, evaluation: EvalSpec, tokenizer: Tokenizer, root: Path):
-        super().__init__(name, spec, tokenizer)
+        super().__init__(name, spec, evaluation, tokenizer, root)
         data, kind, labelling = spec.data, spec.task, labelling_of(spec.data)
         split = Split(data.dev_fraction, data.folds, data.fold, data.train_limit, data.dev_limit)
 
-        def stratum(row: Row) -> float | tuple[str, ...]:
-            return number_of(row) if kind == "regression" else tuple(sorted(labels_of(row, kind, labelling)))
+        def labels(row: Row) -> tuple[str, ...]:
+            return tuple(sorted(labels_of(row, kind, labelling)))
 
-        sources = (data.source, data.train, data.dev, root, columns_of(data), split, stratum)
-        train, dev, everything, self.fingerprints = row_sets(*sources)
-        self.outputs = learn_scale(train) if kind == "regression" else learn_labels(kind, everything, labelling)
+        stratum = number_of if kind == "regression" else labels
+        rows = row_sets(data.source, data.train, data.dev, root, columns_of(data), split, stratum)
+        train, dev, self.fingerprints = rows.train, rows.dev, rows.fingerprints
+        self.outputs = learn_scale(train) if kind == "regression" else learn_labels(kind, rows.everything, labelling)
         check_metric(evaluation.metric, name, self.outputs)
         self.train, cut = tokens_of(train, tokenizer, spec, self.outputs)
         target = self.train.labels["target"]
@@ -82,12 +83,12 @@ class Texts(Task):
             "dev": {"examples": len(dev), **shared, "texts_cut": made["dev"][1], **duplicates(train, dev)},
         }
         if kind != "regression":  # its numbers differ a little, as measurements do
-            self.splits["train"]["contradictions"] = contradictions(train, [frozenset(stratum(row)) for row in train])
+            self.splits["train"]["contradictions"] = contradictions(train, [labels(row) for row in train])
 
     @staticmethod
-    def make_head(spec: TextTask, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> nn.Module:
+    def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> Head:
         head = TextHead(width, max(1, len(outputs.labels)), LOSSES[spec.task], spec.pooling, dropout)
-        if spec.pooling == "cls_pooler":
+        if isinstance(head.pool, Pooler):
             if pooler is None:
                 raise InputError("there is no pretrained pooler for pooling cls_pooler; use mean or cls")
             head.pool.load_state_dict(pooler)
@@ -118,7 +119,7 @@ def tokens_of(rows: list[Row], tokenizer: Tokenizer, spec: TextTask, outputs: Ou
 
 
 def check_metric(metric: str, name: str, outputs: Outputs) -> None:
-    """Raise InputError where eval.metric ("f1", of several tasks "mood.f1") is for two labels and these are not two."""
+    """Raise InputError where eval.metric ("f1", or "mood.f1") is for two labels and these are not two."""
     task, _, last = metric.rpartition(".")
     if last in ("f1", "roc_auc") and task in ("", name) and len(outputs.labels) != 2:
         raise InputError(f"eval.metric: {last} is for two labels, these are {len(outputs.labels)}")
@@ -182,8 +183,8 @@ def judge(kind: str, outputs: Outputs, logits: np.ndarray, target: np.ndarray) -
 
 
 def judge_labels(p: np.ndarray, target: np.ndarray) -> Evaluated:
-    """For probabilities [N, K] and classes [N]. With two classes also precision, recall and F1 of the second one, and
-    the area under its ROC curve; with more the share whose class is among the first 3 or 5."""
+    """Metrics of probabilities [N, K] against classes [N]. With two classes also precision, recall and F1 of the second
+    one, and the area under its ROC curve; with more the share whose class is among the first 3 or 5."""
     classes, predicted = p.shape[1], p.argmax(1)
     counted = counts(target, predicted, classes)
     found = averages(counted)
@@ -192,9 +193,9 @@ def judge_labels(p: np.ndarray, target: np.ndarray) -> Evaluated:
         return 100 * averages(counts(target[chosen], predicted[chosen], classes))["macro_f1"]
 
     def f1(chosen: np.ndarray) -> float:  # of the second of two labels
-        return 100 * per_class(counts(target[chosen], predicted[chosen], classes))["f1"][1]
+        return 100.0 * per_class(counts(target[chosen], predicted[chosen], classes))["f1"][1]
 
-    statistics = {"macro_f1": macro_f1}
+    statistics: dict[str, Callable[[np.ndarray], float]] = {"macro_f1": macro_f1}
     if classes == 2:
         second = per_class(counted)
         found |= {key: float(second[key][1]) for key in ("precision", "recall", "f1")}
@@ -207,8 +208,8 @@ def judge_labels(p: np.ndarray, target: np.ndarray) -> Evaluated:
 
 
 def judge_label_sets(outputs: Outputs, p: np.ndarray, has: np.ndarray) -> Evaluated:
-    """For probabilities and labels [N, K]: micro and macro F1 and exact (all labels of a text right) at a threshold of
-    0.5; the threshold with the best F1 for each label, and best_macro_f1 and best_micro_f1 at those."""
+    """Metrics of probabilities against labels, both [N, K]: micro and macro F1 and exact (all labels of a text right) at
+    a threshold of 0.5; the threshold with the best F1 for each label, and the best F1s at those."""
     said, thresholds = p > 0.5, best_thresholds(has, p)
     found, tuned = multi_label(has, said), multi_label(has, p >= thresholds)
     found |= {"best_micro_f1": tuned["micro_f1"], "best_macro_f1": tuned["macro_f1"]}
@@ -220,7 +221,7 @@ def judge_label_sets(outputs: Outputs, p: np.ndarray, has: np.ndarray) -> Evalua
 
 
 def judge_numbers(predicted: np.ndarray, gold: np.ndarray) -> Evaluated:
-    """For predicted and true numbers [N]."""
+    """Metrics of predicted against true numbers [N]."""
     squares = (predicted - gold) ** 2
     statistics = {"rmse": lambda chosen: float(np.sqrt(squares[chosen].mean()))}
     return Evaluated(regression(gold, predicted), {"mae": np.abs(predicted - gold)}, statistics)

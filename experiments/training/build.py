@@ -1,5 +1,6 @@
-"""From a spec to an encoder with its tokenizer, a model, an optimizer."""
+"""Builds what a spec asks for: machine, encoder with its tokenizer, model, optimizer."""
 
+import os
 from collections.abc import Mapping
 
 import torch
@@ -14,7 +15,19 @@ from experiments.training.phases import Group
 from lora.inject import PatternError, inject
 from model.bert import Dropout
 from model.heads import TaskModel
+from model.machine import Machine, choose_machine, keep_freed_memory
 from model.pretrained import Base, Pretrained, load_encoder, load_tokenizer
+
+
+def prepare_machine(spec: Spec) -> Machine:
+    """The machine of a run, with PyTorch set up for it: threads, determinism, memory."""
+    keep_freed_memory()
+    if spec.runtime.threads:
+        torch.set_num_threads(spec.runtime.threads)
+    if spec.runtime.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
+    torch.use_deterministic_algorithms(spec.runtime.deterministic)
+    return choose_machine(spec.runtime.device, spec.amp)
 
 
 def load_base(spec: Spec) -> Base:
@@ -43,10 +56,11 @@ def build_model(spec: Spec, base: Base, outputs: Mapping[str, Outputs]) -> TaskM
     head's outputs mean. Random parts draw from torch's generator: seed it first. Every parameter is frozen until
     `set_trainable`."""
     if spec.lora is not None:
-        variant = {"rslora": spec.lora.rslora}
-        sizes = (spec.lora.targets, spec.lora.rank, spec.lora.alpha)
+        lora, p = spec.lora, spec.lora.dropout
         try:
-            inject(base.encoder, *sizes, lambda: Dropout(spec.lora.dropout), spec.lora.ranks, **variant)
+            inject(
+                base.encoder, lora.targets, lora.rank, lora.alpha, lambda: Dropout(p), lora.ranks, rslora=lora.rslora
+            )
         except PatternError as error:
             raise InputError(str(error)) from None
     return TaskModel(base.encoder, make_heads(spec, outputs, base)).requires_grad_(False)

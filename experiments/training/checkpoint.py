@@ -5,9 +5,10 @@ scores of the development examples at the best evaluation, and, in last/, the st
 """
 
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,7 +55,7 @@ def as_json(spec: Spec) -> dict:
 
 
 def identity(run: Run) -> dict:
-    """What must be the same for a checkpoint to be continued to the same numbers."""
+    """The facts that must be the same for a checkpoint to be continued to the same numbers."""
     spec = as_json(run.spec)
     for key in ("checkpoint_seconds", "checkpoint_steps", "device"):  # of the device, what "auto" came to counts
         del spec["runtime"][key]
@@ -121,7 +122,8 @@ def best_is_saved(folder: Path, state: Checkpoint) -> bool:
 
 def _encoder_parameters(model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> dict[str, Tensor]:
     """{Hugging Face name: parameter} of the encoder's own trained weights; adapters are saved elsewhere."""
-    adapters, chosen = adapter_parameters(model.encoder), {}
+    adapters = adapter_parameters(model.encoder)
+    chosen: dict[str, Tensor] = {}
     for name, parameter in model.encoder.named_parameters():
         if f"encoder.{name}" in trained and name not in adapters:
             module_path, _, leaf = name.rpartition(".")
@@ -234,7 +236,7 @@ def checkpoint_due(run: Run) -> bool:
     return runtime.checkpoint_seconds is not None and run.writer.seconds - seconds >= runtime.checkpoint_seconds
 
 
-def training_tensors(optimizer: torch.optim.Optimizer, names: dict[Tensor, str]) -> dict[str, Tensor]:
+def training_tensors(optimizer: torch.optim.Optimizer, names: Mapping[Any, str]) -> dict[str, Tensor]:
     """Optimizer state by parameter name ("optimizer/<parameter>/<key>") and the random generators' states."""
     tensors = {}
     for parameter, state in optimizer.state.items():
@@ -248,7 +250,7 @@ def training_tensors(optimizer: torch.optim.Optimizer, names: dict[Tensor, str])
     return tensors
 
 
-def restore_training(path: Path, optimizer: torch.optim.Optimizer, kind: str, names: dict[Tensor, str]) -> None:
+def restore_training(path: Path, optimizer: torch.optim.Optimizer, kind: str, names: Mapping[Any, str]) -> None:
     """Read `training_tensors` back from a file. kind: the optimizer's name in the spec. Raises InputError for the state
     of another model or optimizer."""
     saved: dict[str, dict[str, Tensor]] = {}

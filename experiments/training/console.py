@@ -1,9 +1,10 @@
-"""Between a run and the person at its terminal: the banner, a line per evaluation, the last screen, the one line about
-what went wrong, and the signals that stop a run."""
+"""The terminal of a run: the banner, a line per evaluation, the last screen, the line about what went wrong, and the
+signals that stop the run."""
 
 import shlex
 import signal
 import sys
+from collections.abc import Mapping
 from dataclasses import asdict
 
 from data.files import InputError, one_line, reason
@@ -62,14 +63,14 @@ NOTES = {
 
 
 def leaks(counts: dict) -> list[str]:
-    """How many development examples are training examples too; said even if there is none."""
+    """The number of development examples that are training examples too; told even if it is zero."""
     if "near_duplicates" not in counts:
         return []
     exact, near = counts["duplicates"], counts["near_duplicates"] - counts["duplicates"]
     return [f"{exact:,} of them in the training set too, {near:,} more but for case, accents, punctuation and spaces"]
 
 
-def metrics_line(metrics: dict[str, float]) -> str:
+def metrics_line(metrics: Mapping[str, float | None]) -> str:
     """The metrics that fit a line: "loss 1.234  exact 56.7  f1 65.4". `eval.py summary` shows more."""
     names = [name for name in shown_in(metrics, "line") if "." not in name]
     return "  ".join(f"{name} {number(metrics[name], name)}" for name in names)
@@ -133,7 +134,7 @@ NOT_REPEATED = ("--overwrite", "--resume", "--resume-anyway")
 
 
 def resume_command(argv: list[str] | None) -> str:
-    """What to type to continue this run."""
+    """The command that continues this run."""
     words = [word for word in (sys.argv[1:] if argv is None else argv) if word not in NOT_REPEATED]
     return shlex.join(["python", "train.py", *words, "--resume"])
 

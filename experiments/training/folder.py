@@ -18,7 +18,7 @@ from pathlib import Path
 from torch import Tensor
 
 from data.files import InputError, recover, surviving, write_json, write_whole
-from experiments.records import FILE, VERSION, Writer, beyond
+from experiments.records import FILE, VERSION
 from experiments.training.build import unused_tensors
 from experiments.training.checkpoint import (
     CHECKPOINT_FORMAT,
@@ -34,6 +34,7 @@ from experiments.training.checkpoint import (
     validate,
 )
 from experiments.training.state import Run
+from experiments.training.writer import Writer, beyond
 from model import machine
 from model.tensors import write_tensors
 
@@ -91,7 +92,7 @@ def open_folder(run: Run, resume: bool, overwrite: bool, anyway: bool = False) -
     `claim` it first.
 
     Raises InputError, and leaves everything as it was, for what `check_folder` names and for what cannot be continued.
-    anyway: continue also where the checkpoint is of another experiment, as far as its tensors fit.
+    anyway: continue even if the checkpoint is of another experiment, provided that its tensors fit.
     """
     if check_folder(run.folder, resume, overwrite):  # again: much may have happened since set_up began
         return _continue(run, anyway)
@@ -140,8 +141,8 @@ def _record_run(run: Run) -> None:
 
 
 def _continue(run: Run, anyway: bool) -> str:
-    """Put the run where its checkpoint was; what metrics.jsonl says beyond that is cut off and will be written anew."""
-    folder = surviving(run.folder)
+    """Put the run where its checkpoint was. Later records are cut off, to be written again."""
+    folder = surviving(run.folder) or run.folder
     last = surviving(folder / "last")
     if last is None:
         raise InputError(f"{folder}: cannot be resumed, it has no checkpoint (last/); --overwrite starts over")

@@ -1,5 +1,5 @@
-"""What trains, how fast, and when: pure functions of the spec and of where the run is. Nothing is switched on or off by
-an event that a resumed run could have missed.
+"""Phases: what trains, how fast, and when. All are pure functions of the spec and of where the run is. Nothing is
+switched on or off by an event that a resumed run could have missed.
 """
 
 import math
@@ -67,8 +67,9 @@ def set_trainable(model: nn.Module, phase: PhaseSpec) -> None:
 
 
 def phase_table(model: nn.Module, groups: Iterable["Group"], phase: PhaseSpec, index: int) -> list[dict]:
-    """What trains in a phase, a row per part of the model: tensors, parameters, highest learning rate."""
-    parts, rows = parts_of(model), {}
+    """A row for each part of the model that trains in a phase: tensors, parameters, highest learning rate."""
+    parts = parts_of(model)
+    rows: dict[str, dict] = {}
     for name, parameter in model.named_parameters():
         if entry_for(phase, name, parts[name]) is not None:
             row = rows.setdefault(parts[name], {"part": parts[name], "tensors": 0, "parameters": 0, "lr": 0.0})
@@ -81,7 +82,7 @@ def phase_table(model: nn.Module, groups: Iterable["Group"], phase: PhaseSpec, i
 
 
 def l1_parameters(spec: OptimSpec, model: nn.Module) -> list[nn.Parameter]:
-    """What optim.l1 penalises now: the parameters that optim.l1_on names, as far as they train."""
+    """The parameters that optim.l1 penalises now: those that optim.l1_on names and that train."""
     if not spec.l1:
         return []
     parts, trained = parts_of(model), [(name, p) for name, p in model.named_parameters() if p.requires_grad]
@@ -190,7 +191,7 @@ class Plan:
 
 
 def make_plan(spec: Spec, parts: Sequence[Part]) -> Plan:
-    """When each phase and each evaluation takes place. Raises InputError for a phase without a step."""
+    """The positions of phases and evaluations. Raises InputError for a phase without a step."""
     ends = [sum(phase.epochs for phase in spec.phases[: i + 1]) for i in range(len(spec.phases))]  # in epochs
     order = TrainingOrder(parts, ends[-1], spec.seed, spec.optim.accumulate)
     phase_ends = [order.position(end) for end in ends]
@@ -198,7 +199,7 @@ def make_plan(spec: Spec, parts: Sequence[Part]) -> Plan:
         if begin == end:
             raise InputError(f"phases: {phase.name!r}, {phase.epochs:g} epochs long, is shorter than one step")
     if spec.eval.every_steps:
-        regular = range(spec.eval.every_steps, len(order) + 1, spec.eval.every_steps)
+        regular = list(range(spec.eval.every_steps, len(order) + 1, spec.eval.every_steps))
     else:
         every = spec.eval.every_epochs or 1.0
         regular = [order.position(k * every) for k in range(1, int(ends[-1] / every + 1e-9) + 1)]

@@ -12,10 +12,10 @@ import torch
 
 from experiments.config.metrics import direction
 from experiments.config.spec import Spec
-from experiments.records import Writer
 from experiments.tasks.base import Evaluated
 from experiments.tasks.several import Tasks
 from experiments.training.phases import Group, Plan, rate_factor, trained_names
+from experiments.training.writer import Writer
 from model.heads import TaskModel
 from model.machine import Machine, peak_memory_mb
 from model.pretrained import Pretrained
@@ -40,7 +40,7 @@ class Clock:
 
 @dataclass
 class Sums:
-    """What has added up since the last train record."""
+    """Sums over the steps since the last train record."""
 
     since: float = 0.0  # the clock of training when these sums began
     loss: float = 0.0  # of examples, not of batches
@@ -89,7 +89,7 @@ class Best:
 
 @dataclass
 class Progress:
-    """Where a run is: everything beside tensors that decides what it will write next. Every checkpoint holds it."""
+    """The place where a run is: everything beside tensors that decides what it will write next. Checkpoints hold it."""
 
     position: int = 0  # places of the data order done, skipped ones included
     step: int = 0  # optimizer steps taken
@@ -203,4 +203,4 @@ class Run:
     def _is_best(self, metrics: dict[str, float]) -> bool:
         metric, best = self.spec.eval.metric, self.progress.best
         value, sign = metrics[metric], direction(metric)
-        return math.isfinite(value) and (best is None or sign * value > sign * best.metrics[metric])
+        return math.isfinite(value) and (best is None or sign * value > sign * (best.metrics[metric] or 0.0))

@@ -39,7 +39,7 @@ def expand(path: Path, assignments: list[str]) -> list[Member]:
     """The runs of an experiment file. Raises InputError where there is nothing to sweep, or one of them is no
     experiment."""
     spec = read_spec(path, assignments, sweeping=True)
-    values = {key: list(listed) for key, listed in spec.sweep.items()}
+    values: dict[str, list] = {key: list(listed) for key, listed in spec.sweep.items()}
     for key, folds in open_folds(spec).items():
         values.setdefault(key.removeprefix(f"tasks.{ONLY}."), list(range(folds)))
     if not values:

@@ -3,7 +3,8 @@ import json
 import pytest
 
 from data.files import InputError
-from experiments.records import FILE, Writer, read_records
+from experiments.records import FILE, read_records
+from experiments.training.writer import Writer
 
 
 def test_a_record_says_what_it_is_and_when(tmp_path):

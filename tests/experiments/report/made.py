@@ -27,7 +27,8 @@ def records() -> list[dict]:
 
     splits = {"train": 7, "dev": 5}
     return [
-        record("run", 0, 0.0, spec=SPEC, device="cpu", precision="fp32", parameters=1000, steps_planned=20,
+        record("run", 0, 0.0, program="train.py", spec=SPEC,
+               device="cpu", precision="fp32", parameters=1000, steps_planned=20,
                pretrained={"name": "m"},
                data={"splits": {"qa": {key: {"examples": n, "kind": "questions"} for key, n in splits.items()}}}),
         record("phase", 0, 0.0, name="one", steps=10, trains=[{"parameters": 20}, {"parameters": 30}]),
