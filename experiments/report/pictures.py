@@ -92,7 +92,8 @@ def column(x: float, title: str, phase: dict, share: float) -> tuple[str, float]
     out += box(x, 64, COLUMN, 10, "off") + box(x, 64, max(4, COLUMN * share / 100), 10, "on")  # 4: can still be seen
     out += label(middle, 102, "tokens", anchor="middle") + arrow(middle, 117, ARROW - 6)
     out += box(x, 141, COLUMN, BOX, state(train, "embeddings"), "embeddings")
-    y, lora = 141 + BOX, state(train, "lora")
+    y: float = 141 + BOX
+    lora = state(train, "lora")
     for i in range(LAYERS):
         layer, between = state(train, f"layers.{i}"), 0 < i < LAYERS - 1
         if i <= 1 or not between:  # the layers between are one stack, with one arrow and one name
