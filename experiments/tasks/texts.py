@@ -208,8 +208,8 @@ def judge_labels(p: np.ndarray, target: np.ndarray) -> Evaluated:
 
 
 def judge_label_sets(outputs: Outputs, p: np.ndarray, has: np.ndarray) -> Evaluated:
-    """Metrics of probabilities against labels, both [N, K]: micro and macro F1 and exact (all labels of a text right) at
-    a threshold of 0.5; the threshold with the best F1 for each label, and the best F1s at those."""
+    """Metrics of probabilities against labels [N, K]: micro and macro F1 and exact (all labels of a text right) at a
+    threshold of 0.5; each label's threshold with the best F1, and the best F1s at those."""
     said, thresholds = p > 0.5, best_thresholds(has, p)
     found, tuned = multi_label(has, said), multi_label(has, p >= thresholds)
     found |= {"best_micro_f1": tuned["micro_f1"], "best_macro_f1": tuned["macro_f1"]}
