@@ -8,8 +8,7 @@ import numpy as np
 
 
 def counts(gold: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """int [N], int [N] -> int [3, K]: how often each class is right, in gold, and predicted. What the scores of classes
-    are made of; unlike a confusion matrix, it is no larger than the number of classes."""
+    """int [N], int [N] -> int [3, K]: how often each class is right, in gold, and predicted."""
     return np.stack([np.bincount(x, minlength=classes) for x in (gold[gold == predicted], gold, predicted)])
 
 
@@ -39,9 +38,8 @@ def per_class(counted: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def averages(counted: np.ndarray) -> dict[str, float]:
-    """From `counts`: accuracy; precision, recall and f1 as macro (mean over the classes that occur in gold or
-    predictions) and weighted (by support); Matthews' correlation coefficient. (Where each example has one label, micro
-    averages are the accuracy.)"""
+    """accuracy, macro_* (means over the classes that occur in gold or predictions) and weighted_* (by support) of
+    precision, recall and f1, and Matthews' correlation coefficient, from `counts`. (Micro averages are the accuracy.)"""
     each = per_class(counted)
     hits, gold, predicted = counted.astype(float)
     occurs, right, total = gold + predicted > 0, hits.sum(), gold.sum()
