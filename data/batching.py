@@ -5,6 +5,7 @@ There is no state to save. A resumed run asks for the same epoch again and skips
 
 import bisect
 import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -105,21 +106,18 @@ class TrainingOrder:
         # A whole number may come out of 3 x 0.1 + 2.7 as 3.0000000000000004; that is no fourth epoch.
         whole = math.ceil(round(epochs, 9))
         steps = [math.ceil(len(self._epoch(epoch)) / accumulate) for epoch in range(whole)]
-        self._first = [sum(steps[:epoch]) for epoch in range(whole + 1)]  # position where each epoch begins
+        # Position where each epoch begins; one more epoch, of one step, follows, so that the end too lies in an epoch.
+        self._first = [0, *itertools.accumulate([*steps, 1])]
         self._length = self.position(epochs)
 
     def position(self, epochs: float) -> int:
         """The position after this many epochs: 1.5 -> in the middle of the second epoch."""
-        whole = min(int(round(epochs, 9)), len(self._first) - 1)
-        if whole == len(self._first) - 1:
-            return self._first[whole]
+        whole = min(int(round(epochs, 9)), len(self._first) - 2)
         return self._first[whole] + round((epochs - whole) * (self._first[whole + 1] - self._first[whole]))
 
     def epochs_at(self, position: int) -> float:
         """The (fractional) epochs done when `position` steps are."""
         epoch = bisect.bisect_right(self._first, position) - 1
-        if epoch == len(self._first) - 1:
-            return float(epoch)
         return epoch + (position - self._first[epoch]) / (self._first[epoch + 1] - self._first[epoch])
 
     def __len__(self) -> int:

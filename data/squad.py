@@ -133,5 +133,5 @@ def make_windows(
         char_spans=np.concatenate(context_chars),
         context_begin=context_offset[[context_number[q.context] for q in questions]],
         context_end=context_offset[[context_number[q.context] + 1 for q in questions]],
-        counts={key: int(value) for key, value in counts.items()},
+        counts=counts,
     )

@@ -9,7 +9,7 @@ import numpy as np
 
 from data.files import read_bytes
 from data.labels import number_of, targets
-from data.metrics import confusion, counts, multi_label, per_class
+from data.metrics import confusion, counts, label_counts, multi_label, per_class
 from data.readers import Row, read_table
 from data.tokens import tokenize
 from experiments.inference.load import Scored, Trained, trained_on
@@ -103,11 +103,10 @@ def label_set_details(trained: Trained, has: np.ndarray, p: np.ndarray) -> dict:
     """Metrics and scores of each label at the run's own thresholds. has, p [N, K]"""
     labels, thresholds = trained.outputs.labels, label_thresholds(trained)
     chosen = p >= thresholds
-    counted = np.stack([(has & chosen).sum(0), has.sum(0), chosen.sum(0)])  # as in data.metrics.counts [3, K]
     return {
         "thresholds": dict(zip(labels, thresholds.tolist(), strict=True)),
         **{key: 100 * value for key, value in multi_label(has, chosen).items()},
-        "labels": by_label(labels, per_class(counted)),
+        "labels": by_label(labels, per_class(label_counts(has, chosen))),
     }
 
 
