@@ -23,7 +23,7 @@ BATCHES_PER_POOL = 50
 
 
 def padded_width(longest: int) -> int:
-    """The width of a batch whose longest example has so many tokens: 13 -> 16, 17 -> 20, 65 -> 80."""
+    """The width of a batch whose longest example has `longest` tokens: 13 -> 16, 17 -> 20, 65 -> 80."""
     multiple = next(multiple for limit, multiple in PAD_MULTIPLES if longest <= limit)
     return -(-longest // multiple) * multiple
 

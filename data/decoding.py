@@ -1,6 +1,6 @@
 """Logits to answers: the best spans of all windows, merged into a ranked list for each question.
 
-Follows the original run_squad.py, but for two points. Only tokens of the context take places among the `n_best` starts
+Follows the original run_squad.py, with two exceptions. Only tokens of the context take places among the `n_best` starts
 and ends (there, question and padding compete for them). And texts are cut from the original context by character
 offsets (there, they are put together again from word pieces and aligned by a heuristic).
 """

@@ -13,7 +13,7 @@ def counts(gold: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
 
 
 def label_counts(gold: np.ndarray, predicted: np.ndarray) -> np.ndarray:
-    """The same for several labels an example, bool [N, K], bool [N, K] -> int [3, K]"""
+    """Counts as in `counts`, for several labels an example: bool [N, K], bool [N, K] -> int [3, K]"""
     return np.stack([x.sum(0) for x in (gold & predicted, gold, predicted)])
 
 

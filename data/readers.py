@@ -166,7 +166,7 @@ def _read_question(qa: dict, context: str, where: str, strict: bool) -> Question
 
 def parse_questions(root: object, where: str, strict: bool = True) -> list[Question]:
     """The questions of a SQuAD 1.1 or 2.0 object. Raises InputError naming article, paragraph and question id. strict:
-    also where is_impossible contradicts the answers; the official script looks at the answers only."""
+    raise where is_impossible contradicts the answers. (The official script looks at the answers only.)"""
     questions = []
     for a, article in enumerate(_field(root, "data", list, where)):
         for p, paragraph in enumerate(_field(article, "paragraphs", list, f"{where}: article {a}")):

@@ -76,7 +76,7 @@ class Split:
     """Rule that tells development texts from training texts, and how many of each are used."""
 
     dev_fraction: float | None = None  # this share of the training files, stratified
-    folds: int | None = None  # or one of so many stratified parts of them,
+    folds: int | None = None  # or one of this many stratified parts of them,
     fold: int | None = None  # this one
     train_limit: int | None = None
     dev_limit: int | None = None

@@ -31,7 +31,7 @@ def paired_bootstrap(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
 
 
 def bootstrap(count: int, statistic: Callable[[np.ndarray], float], seed: int = 0) -> tuple[float, float]:
-    """The same interval of any statistic of `count` examples, given the numbers of the resampled ones."""
+    """The 95 % percentile interval of any statistic of `count` examples, a function of the resampled ones' numbers."""
     low, high = np.quantile(_resampled(count, statistic, seed, RESAMPLES), (0.025, 0.975))
     return float(low), float(high)
 

@@ -91,7 +91,7 @@ def eager_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropou
 
 
 def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: Dropout) -> Tensor:
-    """The same through PyTorch's fused kernel; it never stores the [T, T] matrix. Shapes as in `eager_attention`."""
+    """`eager_attention` through PyTorch's fused kernel, which never stores the [T, T] matrix."""
     p = dropout.p if dropout.training else 0.0
     bias = None if bias is None else bias.to(q.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p)
