@@ -1,19 +1,21 @@
-"""Which examples share a batch, in which order: a pure function of (lengths, seed, epoch).
+"""Batches of examples, and their order: a pure function of (lengths, seed, epoch).
 
-Nothing here has a state to save: a resumed run asks for the same epoch again and skips the batches it has done.
+There is no state to save. A resumed run asks for the same epoch again and skips the batches it has done.
 """
 
 import bisect
+import functools
+import itertools
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-# Batches are padded to a multiple of so many tokens, the first pair for batches up to 64 tokens wide: the kernels of a
-# CPU are faster on such widths, by more than the padding costs. A training step takes 9 % less time with multiples of
-# 16 at SQuAD's widths, and with 4 instead of 16 at those of short sentences (experiments/LOG.md, "What each choice for
-# speed is worth" and "Padding of short texts").
+# (widest batch, multiple): batches up to 64 tokens wide are padded to a multiple of 4, wider ones to one of 16. The
+# kernels of a CPU are faster on such widths: a training step takes 9 % less time with multiples of 16 for SQuAD,
+# and with 4 instead of 16 for short sentences (experiments/LOG.md, "What each choice for speed is worth" and
+# "Padding of short texts").
 PAD_MULTIPLES = ((64, 4), (math.inf, 16))
 # Examples are sorted by length within pools of this many batches: small enough that batches stay random, large enough
 # that little padding remains.
@@ -21,7 +23,7 @@ BATCHES_PER_POOL = 50
 
 
 def padded_width(longest: int) -> int:
-    """The width of a batch whose longest example has so many tokens: 13 -> 16, 17 -> 20, 65 -> 80."""
+    """The width of a batch whose longest example has `longest` tokens: 13 -> 16, 17 -> 20, 65 -> 80."""
     multiple = next(multiple for limit, multiple in PAD_MULTIPLES if longest <= limit)
     return -(-longest // multiple) * multiple
 
@@ -71,9 +73,9 @@ def epoch_batches(part: Part, seed: int, epoch: int) -> list[np.ndarray]:
 
 
 def mixed_batches(parts: Sequence[Part], seed: int, epoch: int) -> list[np.ndarray]:
-    """The batches of one epoch over several tasks: those of each task once, all in one random order. So a batch is of
-    one task, and a task has its share of the steps by its number of batches. Examples are numbered through: parts of
-    100 and 50 examples are 0 to 99 and 100 to 149.
+    """The batches of one epoch over several tasks, in one random order. Each batch holds examples of one task.
+
+    Examples are numbered through: parts of 100 and 50 examples are 0 to 99 and 100 to 149.
     """
     if len(parts) == 1:
         return epoch_batches(parts[0], seed, epoch)
@@ -99,32 +101,23 @@ class TrainingOrder:
     """
 
     def __init__(self, parts: Sequence[Part], epochs: float, seed: int, accumulate: int = 1):
-        self._plan = (parts, seed)
         self._accumulate = accumulate
-        self._cached: tuple[int, list[np.ndarray]] = (-1, [])
+        self._epoch = functools.lru_cache(maxsize=1)(functools.partial(mixed_batches, parts, seed))
         # A whole number may come out of 3 x 0.1 + 2.7 as 3.0000000000000004; that is no fourth epoch.
         whole = math.ceil(round(epochs, 9))
         steps = [math.ceil(len(self._epoch(epoch)) / accumulate) for epoch in range(whole)]
-        self._first = [sum(steps[:epoch]) for epoch in range(whole + 1)]  # position where each epoch begins
+        # Position where each epoch begins; one more epoch, of one step, follows, so that the end too lies in an epoch.
+        self._first = [0, *itertools.accumulate([*steps, 1])]
         self._length = self.position(epochs)
-
-    def _epoch(self, epoch: int) -> list[np.ndarray]:
-        if self._cached[0] != epoch:
-            self._cached = (epoch, mixed_batches(*self._plan, epoch))
-        return self._cached[1]
 
     def position(self, epochs: float) -> int:
         """The position after this many epochs: 1.5 -> in the middle of the second epoch."""
-        whole = min(int(round(epochs, 9)), len(self._first) - 1)
-        if whole == len(self._first) - 1:
-            return self._first[whole]
+        whole = min(int(round(epochs, 9)), len(self._first) - 2)
         return self._first[whole] + round((epochs - whole) * (self._first[whole + 1] - self._first[whole]))
 
     def epochs_at(self, position: int) -> float:
         """The (fractional) epochs done when `position` steps are."""
         epoch = bisect.bisect_right(self._first, position) - 1
-        if epoch == len(self._first) - 1:
-            return float(epoch)
         return epoch + (position - self._first[epoch]) / (self._first[epoch + 1] - self._first[epoch])
 
     def __len__(self) -> int:

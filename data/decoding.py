@@ -1,11 +1,11 @@
-"""From logits to answers: every window's best spans, put together into a ranked list for each question.
+"""Logits to answers: the best spans of all windows, merged into a ranked list for each question.
 
-Follows the original run_squad.py, but for two points. Only tokens of the context take places among the `n_best` starts
+Follows the original run_squad.py, with two exceptions. Only tokens of the context take places among the `n_best` starts
 and ends (there, question and padding compete for them). And texts are cut from the original context by character
 offsets (there, they are put together again from word pieces and aligned by a heuristic).
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -34,7 +34,7 @@ class Span:
 
 @dataclass(frozen=True)
 class Answers:
-    """What a model says to one question."""
+    """A model's answers to one question."""
 
     spans: list[Span]  # best first, no text twice; empty where the context is
     null: Span  # "no answer": the logits of [CLS] in the window where their sum is smallest
@@ -46,18 +46,16 @@ class Answers:
 
     @property
     def null_odds(self) -> float:
-        """The score of "no answer" less that of the best span: the higher, the less likely is there an answer. (Without
-        any span, less 0, as in the original.)"""
+        """Score of "no answer" minus that of the best span; without a span minus 0, as in the original."""
         return self.null.score - (self.spans[0].score if self.spans else 0.0)
 
     def text(self, threshold: float | None) -> str:
-        """The answer, "" where the null odds exceed the threshold. None: always the best span (a model that has never
-        seen an unanswerable question uses [CLS] only for "not in this window")."""
+        """The answer: "" where the null odds exceed the threshold. None: always the best span. (A model that has never
+        seen an unanswerable question uses [CLS] only for "not in this window".)"""
         return "" if threshold is not None and self.null_odds > threshold else self.best
 
     def ranked(self, with_null: bool) -> list[tuple[Span, float]]:
-        """The spans, and "no answer" among them if it counts, best first, with their probabilities: a softmax over just
-        these."""
+        """Spans, "no answer" among them if it counts, best first, each with its probability: a softmax over these."""
         spans = sorted([*self.spans, self.null] if with_null else self.spans, key=lambda span: -span.score)
         if not spans:
             return []
@@ -66,31 +64,24 @@ class Answers:
 
 
 def max_context(windows: Windows) -> np.ndarray:
-    """For each token of `windows.tokens`: is it context, and has it here the most context around it? bool [sum lengths]
+    """Mark each token of `windows.tokens` that is context and has the most context around it here. bool [sum lengths]
 
-    A token that several windows share is scored only in the best of them: the one with the larger
-    min(tokens to its left, tokens to its right) + 0.01 * window length; the first of equals. In the example of
+    A token that several windows share is scored only in the best of them: the one with the largest
+    min(tokens to its left, tokens to its right) + 0.01 * window length, the first of equals. In the example of
     data/squad.py, "to" is in window 0 (3 left, 1 right -> 1) and window 1 (0 left -> 0): only window 0 may use it.
     """
+    count = windows.lengths - windows.context_at - 1  # context tokens of each window [N]
+    size = windows.context_end - windows.context_begin  # and of each question's whole context [M]
+    window = np.repeat(np.arange(len(windows)), count)  # the window of each context token in it [C = count.sum()]
+    left = np.arange(len(window)) - (np.cumsum(count) - count)[window]  # context tokens to its left there [C]
+    score = np.minimum(left, count[window] - 1 - left) + 0.01 * count[window]  # [C]
+    first_of_question = (np.cumsum(size) - size)[windows.question]  # [N]
+    token = (first_of_question + windows.context_from)[window] + left  # one number for all copies of a token [C]
+    ranked = np.lexsort((-score, token))  # stable: of equal scores, the first window's
+    _, best = np.unique(token[ranked], return_index=True)
+    position = (windows.begin[:-1] + windows.context_at)[window] + left  # in windows.tokens [C]
     result = np.zeros(len(windows.tokens), dtype=bool)
-    first_of_question = np.searchsorted(windows.question, np.arange(windows.question[-1] + 2))
-    for first, last in pairwise(first_of_question):
-        spans = []  # (position in windows.tokens, first context token, count) of each window
-        for n in range(first, last):
-            count = int(windows.begin[n + 1] - windows.begin[n] - windows.context_at[n] - 1)
-            spans.append((int(windows.begin[n] + windows.context_at[n]), int(windows.context_from[n]), count))
-        if len(spans) == 1:
-            result[spans[0][0] : spans[0][0] + spans[0][2]] = True
-            continue
-        total = max(start + count for _, start, count in spans)
-        highest, owner = np.full(total, -1.0), np.zeros(total, dtype=np.int64)  # of each context token
-        for w, (_, start, count) in enumerate(spans):
-            left, here = np.arange(count), slice(start, start + count)
-            score = np.minimum(left, count - 1 - left) + 0.01 * count
-            owner[here] = np.where(score > highest[here], w, owner[here])
-            highest[here] = np.maximum(score, highest[here])
-        for w, (position, start, count) in enumerate(spans):
-            result[position : position + count] = owner[start : start + count] == w
+    result[position[ranked[best]]] = True
     return result
 
 
@@ -103,8 +94,10 @@ def _spans_of_windows(
     n_best: int,
     longest: int,
 ) -> tuple[np.ndarray, ...]:
-    """All valid spans of the windows `rows` that pair one of the n_best starts with one of the n_best ends, by question
-    and then by score, best first: (row, first position, last position, start logit, end logit), each [count]."""
+    """Pair the n_best starts with the n_best ends of each window in `rows`, and keep the valid spans.
+
+    Returns (row, first position, last position, start logit, end logit), each [count], by question and then by score.
+    """
     lengths = windows.lengths[rows]
     position = np.arange(lengths.max())  # [T]
     flat = np.minimum(windows.begin[rows][:, None] + position, len(windows.tokens) - 1)  # [n, T]
@@ -126,16 +119,6 @@ def _spans_of_windows(
     return rows[n], starts[n, i], ends[n, j], a[order], b[order]
 
 
-def _chunks(windows: Windows) -> Iterator[np.ndarray]:
-    """The windows in groups of about WINDOWS_AT_ONCE that never part a question."""
-    first = np.searchsorted(windows.question, np.arange(windows.question[-1] + 2))  # first window of each question
-    begin = 0
-    for end, following in pairwise([*first[1:], np.inf]):
-        if following - begin > WINDOWS_AT_ONCE:
-            yield np.arange(begin, end)
-            begin = end
-
-
 def decode(
     windows: Windows,
     questions: Sequence[Question],
@@ -154,7 +137,9 @@ def decode(
     usable = max_context(windows) if usable is None else usable
     spans: list[list[Span]] = [[] for _ in questions]
     shift = windows.context_begin[windows.question] + windows.context_from - windows.context_at
-    for rows in _chunks(windows):
+    # Groups of about WINDOWS_AT_ONCE windows begin where a question does.
+    begins = np.searchsorted(windows.question, np.unique(windows.question[::WINDOWS_AT_ONCE]))
+    for rows in np.split(np.arange(len(windows)), begins[1:]):
         row, first, last, start_logit, end_logit = _spans_of_windows(
             windows, rows, start, end, usable, n_best, max_answer_length
         )

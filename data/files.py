@@ -31,20 +31,19 @@ LONGEST_MESSAGE = 1000  # characters
 
 
 def shown(value) -> str:
-    """A value from outside as a message quotes it: its repr, cut short, however long or deeply nested it is."""
+    """Quote a value from outside in a message: its repr, cut short."""
     return _SHORT.repr(value)
 
 
 def one_line(text: str) -> str:
-    """Text from outside made fit for a line: control characters (a newline in a file name) escaped, the middle of
-    something very long left out."""
+    """Make text from outside fit for a line: escape control characters, leave out the middle of a very long text."""
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
     half = LONGEST_MESSAGE // 2
     return text if len(text) <= LONGEST_MESSAGE else f"{text[:half]} ... {text[-half:]}"
 
 
 def reason(error: BaseException) -> str:
-    """What an exception says, an OSError in the form "file: what is wrong"."""
+    """Message of an exception; of an OSError in the form "file: what is wrong"."""
     if isinstance(error, OSError) and error.strerror and error.filename is not None:
         return f"{error.filename}: {error.strerror}"
     return str(error) or type(error).__name__
@@ -54,7 +53,7 @@ def reason(error: BaseException) -> str:
 
 
 def read_bytes(path: Path) -> bytes:
-    """A whole file. Raises InputError naming it where it is missing, a folder, a device or not ours to read."""
+    """Read a whole file. Raises InputError naming it where it is missing, a folder, a device or not ours to read."""
     try:
         with path.open("rb") as file:
             mode = os.fstat(file.fileno()).st_mode
@@ -70,7 +69,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def decode_text(data: bytes, path: Path) -> str:
-    """The text of a UTF-8 file; a byte order mark is dropped. path: for the message."""
+    """Decode a UTF-8 file and drop its byte order mark. path: for the message."""
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -79,7 +78,7 @@ def decode_text(data: bytes, path: Path) -> str:
 
 
 def require_utf8(text: str, where: str) -> str:
-    """A text from the command line, as it is. Raises InputError where its bytes were not UTF-8."""
+    """Return a text from the command line as it is. Raises InputError where its bytes were not UTF-8."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -107,7 +106,7 @@ HALF_OF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # how JSON may smuggle in wha
 
 
 def parse_json(text: str):
-    """JSON without duplicate keys, NaN, Infinity or half characters. Raises ValueError with the place."""
+    """Parse JSON without duplicate keys, NaN, Infinity or half characters. Raises ValueError with the place."""
     try:
         value = json.loads(text, object_pairs_hook=_object, parse_constant=_constant)
         if HALF_OF_A_PAIR.search(text):
@@ -120,7 +119,7 @@ def parse_json(text: str):
 
 
 def parse_object(data: bytes, path: Path) -> dict[str, Any]:
-    """The JSON object that a file's bytes are. Raises InputError with the file and the place."""
+    """Parse a file's bytes as a JSON object. Raises InputError with the file and the place."""
     try:
         value = parse_json(decode_text(data, path))
     except ValueError as error:  # not JSON, or a number too long to convert
@@ -131,8 +130,19 @@ def parse_object(data: bytes, path: Path) -> dict[str, Any]:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The JSON object in a UTF-8 file (a byte order mark is allowed). Raises InputError with the file and the place."""
+    """Read the JSON object in a UTF-8 file. Raises InputError with the file and the place."""
     return parse_object(read_bytes(path), path)
+
+
+def write_json(path: Path, value: dict) -> None:
+    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+
+
+# ---- writing whole or not at all -------------------------------------------------------------------------------------
+#
+# Writing `last/`: everything goes to `.last.new/` and is forced to disk. Then `last/` steps aside as `.last.old/`,
+# `.last.new/` takes its name, and `.last.old/` goes. Whenever the process dies, either `last/` is complete or, for an
+# instant between the two renames, `.last.old/` is. `surviving` finds it, and `recover` gives it back its name.
 
 
 def _sync(path: Path) -> None:
@@ -145,7 +155,7 @@ def _sync(path: Path) -> None:
 
 
 def _beside(target: Path, which: str) -> Path:
-    """A hidden neighbour. The target may be a link to another disk: its neighbours are there."""
+    """Hidden neighbour of the target; where the target is a link to another disk, a neighbour over there."""
     real = Path(os.path.realpath(target))
     return real.with_name(f".{real.name}.{which}")
 
@@ -172,8 +182,7 @@ def write_whole(target: Path, fill: Callable[[Path], None]) -> None:
 
 
 def surviving(target: Path) -> Path | None:
-    """Where the last complete version of `target` is: in its place, or aside if the process died between the two
-    renames. None where there has never been one. Changes nothing."""
+    """Find the last complete version of the folder `target`. None where there has never been one. Changes nothing."""
     return next((folder for folder in (target, _beside(target, "old")) if folder.is_dir()), None)
 
 
@@ -187,7 +196,7 @@ def recover(target: Path) -> None:
 
 
 def sha256_of(path: Path) -> str:
-    """Of a file's contents. Raises InputError where there is no such file."""
+    """Hash a file's contents. Raises InputError where it cannot be read."""
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
@@ -205,7 +214,3 @@ def replace_file(path: Path, text: str) -> None:
         with contextlib.suppress(OSError):
             new.unlink()
         raise OSError(error.errno, error.strerror, str(path)) from None
-
-
-def write_json(path: Path, value: dict) -> None:
-    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")

@@ -1,7 +1,6 @@
-"""Labelled texts: what the labels mean as numbers, texts as tokens, tokens as batches. For classification (one label a
-text), multi-label (any number of them) and regression (a number).
+"""Labels as numbers: for classification (one label a text), multi-label (any number of them) and regression (a number).
 
-Axes:  N texts   B texts of a batch   T tokens   K labels
+Axes:  N texts   K labels
 """
 
 import math
@@ -15,12 +14,10 @@ from data.readers import Row
 
 MOST_LABELS = 10_000  # beyond it, the label column is probably the wrong one
 
-# ---- labels ----------------------------------------------------------------------------------------------------------
-
 
 @dataclass(frozen=True)
 class Outputs:
-    """What a head's outputs mean; kept with every checkpoint."""
+    """Meaning of a head's outputs; kept with every checkpoint."""
 
     labels: tuple[str, ...] = ()  # one per output, in order; none for a regression
     mean: float = 0.0  # of the training targets of a regression, which is trained on (target - mean) / sd
@@ -29,7 +26,7 @@ class Outputs:
 
 @dataclass(frozen=True)
 class Labelling:
-    """How labels are written in the files."""
+    """Spelling of the labels in the files."""
 
     separator: str = "|"  # between several of them in CSV and TSV; JSONL has lists
     names: Mapping[str, str] | None = None  # {as written: as shown}
@@ -69,9 +66,11 @@ def number_of(row: Row) -> float:
 
 
 def learn_labels(task: str, rows: Sequence[Row], labelling: Labelling) -> Outputs:
-    """What the outputs of a head over these rows' labels mean. They are in alphabetical order of what is written in the
-    files, or, where all of that are whole numbers, in the order of the numbers; names to show do not change it, so of
-    "0" and "1" the second is always "1". Raises InputError where there is nothing to tell apart."""
+    """Collect the labels of the rows in alphabetical order, or in numerical order if all are whole numbers.
+
+    The order is that of the labels in the files; names to show do not change it. So of "0" and "1" the second is always
+    "1". Raises InputError where there is nothing to tell apart.
+    """
     plain = Labelling(labelling.separator)
     labels = {label for row in rows for label in labels_of(row, task, plain)}
     if not labels:
@@ -83,9 +82,9 @@ def learn_labels(task: str, rows: Sequence[Row], labelling: Labelling) -> Output
     whole = all(label.isdecimal() and len(label) < 16 for label in labels)
     ordered = sorted(labels, key=(lambda label: (int(label), label)) if whole else None)
     names = labelling.names or {}
-    unknown = next((label for label in names if label not in labels), None)
-    if unknown is not None:
-        raise InputError(f"data.label_names: no text has the label {shown(unknown)}")
+    for label in names:
+        if label not in labels:
+            raise InputError(f"data.label_names: no text has the label {shown(label)}")
     shown_as: dict[str, str] = {}
     for label in ordered:
         name = names.get(label, label)
@@ -97,8 +96,8 @@ def learn_labels(task: str, rows: Sequence[Row], labelling: Labelling) -> Output
 
 
 def learn_scale(rows: Sequence[Row]) -> Outputs:
-    """Mean and standard deviation of a regression's training targets. Raises InputError where all are the same, or so
-    close to each other that they could not be told apart in fp32."""
+    """Mean and standard deviation of a regression's training targets. Raises InputError where fp32 could not tell them
+    apart."""
     numbers = np.array([number_of(row) for row in rows])
     if numbers.min() == numbers.max():
         raise InputError(f"{rows[0].where}: every training target is {numbers[0]:g}; there is nothing to learn")
@@ -136,6 +135,3 @@ def balanced_weights(target: np.ndarray, classes: int, cap: float | None = None)
     """
     counts = np.maximum(1, np.bincount(target, minlength=classes))  # a class may be in the development set only
     return np.minimum(len(target) / (classes * counts), math.inf if cap is None else cap)
-
-
-# ---- texts -----------------------------------------------------------------------------------------------------------

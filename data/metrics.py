@@ -8,9 +8,13 @@ import numpy as np
 
 
 def counts(gold: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
-    """int [N], int [N] -> int [3, K]: how often each class is right, in gold, and predicted. What the scores of classes
-    are made of; unlike a confusion matrix, it is no larger than the number of classes."""
+    """int [N], int [N] -> int [3, K]: how often each class is right, in gold, and predicted."""
     return np.stack([np.bincount(x, minlength=classes) for x in (gold[gold == predicted], gold, predicted)])
+
+
+def label_counts(gold: np.ndarray, predicted: np.ndarray) -> np.ndarray:
+    """Counts as in `counts`, for several labels an example: bool [N, K], bool [N, K] -> int [3, K]"""
+    return np.stack([x.sum(0) for x in (gold & predicted, gold, predicted)])
 
 
 def confusion(gold: np.ndarray, predicted: np.ndarray, classes: int) -> np.ndarray:
@@ -23,25 +27,20 @@ def _ratio(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return np.divide(a, b, out=np.zeros(np.broadcast(a, b).shape), where=np.asarray(b) != 0)
 
 
-def _scores(hits: np.ndarray, predicted: np.ndarray, gold: np.ndarray) -> dict[str, np.ndarray]:
-    """precision, recall and f1 from counts: true positives, predicted and gold positives"""
+def per_class(counted: np.ndarray) -> dict[str, np.ndarray]:
+    """precision, recall, f1 and support of each class [K], from `counts` or `label_counts`"""
+    hits, gold, predicted = counted
     return {
         "precision": _ratio(hits, predicted),
         "recall": _ratio(hits, gold),
         "f1": _ratio(2 * hits, gold + predicted),
+        "support": gold,
     }
 
 
-def per_class(counted: np.ndarray) -> dict[str, np.ndarray]:
-    """precision, recall, f1 and support of each class, [K], from `counts`"""
-    hits, gold, predicted = counted
-    return {**_scores(hits, predicted, gold), "support": gold}
-
-
 def averages(counted: np.ndarray) -> dict[str, float]:
-    """From `counts`: accuracy; precision, recall and f1 as macro (mean over the classes that occur in gold or
-    predictions) and weighted (by support); Matthews' correlation coefficient. (Where each example has one label, micro
-    averages are the accuracy.)"""
+    """accuracy; macro (over classes that occur in gold or predictions) and weighted (by support) means of precision,
+    recall and f1; Matthews' correlation coefficient. From `counts`. (Micro averages are the accuracy.)"""
     each = per_class(counted)
     hits, gold, predicted = counted.astype(float)
     occurs, right, total = gold + predicted > 0, hits.sum(), gold.sum()
@@ -90,13 +89,12 @@ def calibration_error(gold: np.ndarray, probabilities: np.ndarray, bins: int = 1
 def multi_label(gold: np.ndarray, predicted: np.ndarray) -> dict[str, float]:
     """exact: the share of examples with all labels right; precision, recall and f1 as micro (over all decisions),
     macro (mean over the labels) and weighted (by how many have the label). gold, predicted bool [N, K]"""
-    hits = gold & predicted
-    each = _scores(hits.sum(0), predicted.sum(0), gold.sum(0))
-    pooled = _scores(hits.sum(), predicted.sum(), gold.sum())
+    counted = label_counts(gold, predicted)
+    each, pooled = per_class(counted), per_class(counted.sum(1))
+    support, _ = each.pop("support"), pooled.pop("support")
     result = {"exact": (gold == predicted).all(1).mean()}
     result |= {f"micro_{key}": value for key, value in pooled.items()}
     result |= {f"macro_{key}": value.mean() for key, value in each.items()}
-    support = gold.sum(0)
     result |= {f"weighted_{key}": _ratio((value * support).sum(), support.sum()) for key, value in each.items()}
     return {key: float(value) for key, value in result.items()}
 

@@ -1,4 +1,4 @@
-"""CSV, TSV and JSONL files to labelled texts.
+"""Files to examples: CSV, TSV and JSONL to labelled texts, SQuAD's JSON to questions.
 
 .csv    as RFC 4180 has it: fields may be quoted, and quoted ones may hold commas and line breaks
 .tsv    tabs between fields, and nothing is special in them: a quote is a quote
@@ -19,12 +19,17 @@ csv.field_size_limit(2**31 - 1)  # a text may be long; what does not fit the mod
 
 @dataclass(frozen=True)
 class Columns:
-    """Where in a file things are: names of columns, or their numbers from 0 where there is no header."""
+    """Names of the columns that hold the texts and labels; their numbers from 0 where there is no header."""
 
     text: str = "text"
     pair: str | None = None
     label: str | None = "label"  # None: the labels are not needed
     header: bool = True
+
+    @property
+    def names(self) -> list[str]:
+        """The columns that are read."""
+        return [name for name in (self.text, self.pair, self.label) if name]
 
 
 @dataclass(frozen=True)
@@ -82,7 +87,7 @@ def _read_fields(path: Path, text: str, columns: Columns) -> Iterator[Row]:
 def _positions(where: str, names: list[str], columns: Columns) -> dict[str, int]:
     """{column: its place} of the columns that are read."""
     found = {}
-    for name in filter(None, (columns.text, columns.pair, columns.label)):
+    for name in columns.names:
         if names.count(name) != 1:
             problem = "is there twice" if name in names else "is missing"
             hint = "" if columns.header else " (data.header is false: columns are numbers)"
@@ -98,25 +103,23 @@ def _read_jsonl(path: Path, text: str, columns: Columns) -> Iterator[Row]:
             continue
         where = f"{path} line {number}"
         try:
-            record = parse_json(line)
+            record = _checked(parse_json(line), dict, where)
         except ValueError as error:
             raise InputError(f"{where}: cannot be read as JSON: {error}") from None
-        if not isinstance(record, dict):
-            raise InputError(f"{where}: expected an object, found {shown(record)}")
-        for name in filter(None, (columns.text, columns.pair, columns.label)):
+        for name in columns.names:
             if name not in record:
                 raise InputError(f"{where}: no {name!r}; its keys are {', '.join(map(shown, list(record)[:10]))}")
         yield _row(where, record, columns)
 
 
 def _row(where: str, record: dict, columns: Columns) -> Row:
-    texts = [record[name] for name in (columns.text, columns.pair) if name is not None]
-    for name, value in zip((columns.text, columns.pair), texts, strict=False):
+    pair, label = (None if name is None else record[name] for name in (columns.pair, columns.label))
+    for name in filter(None, (columns.text, columns.pair)):
+        value = record[name]
         if not isinstance(value, str) or not value.strip():
             problem = "is empty" if isinstance(value, str) else f"is {shown(value)}, expected a text"
             raise InputError(f"{where}: {name!r} {problem}")
-    pair = texts[1] if len(texts) > 1 else None
-    return Row(texts[0], pair, None if columns.label is None else record[columns.label], where)
+    return Row(record[columns.text], pair, label, where)
 
 
 @dataclass(frozen=True)
@@ -125,6 +128,11 @@ class Question:
     question: str
     context: str
     answers: tuple[tuple[str, int], ...]  # (text, character offset into the context), empty where unanswerable
+
+    @property
+    def placed(self) -> tuple[tuple[str, int], ...]:
+        """The answers that are where they say."""
+        return tuple((t, at) for t, at in self.answers if at >= 0 and t and self.context.startswith(t, at))
 
 
 KINDS = {dict: "an object", list: "a list", str: "a text", int: "a whole number", bool: "true or false"}
@@ -148,19 +156,17 @@ def _read_question(qa: dict, context: str, where: str, strict: bool) -> Question
     where = f"{where}, question id {identifier}"
     text = _field(qa, "question", str, where)
     impossible = _checked(qa.get("is_impossible", False), bool, f"{where}: 'is_impossible'")
-    answers = []
-    for answer in _field(qa, "answers", list, where):
-        answer = (_field(answer, "text", str, where), _field(answer, "answer_start", int, where))
-        answers.append(answer)
+    given = _field(qa, "answers", list, where)
+    answers = tuple((_field(a, "text", str, where), _field(a, "answer_start", int, where)) for a in given)
     if strict and impossible != (not answers):
         found = "has answers but is_impossible is true" if impossible else "has no answers and is not is_impossible"
         raise InputError(f"{where}: {found}")
-    return Question(identifier, text, context, tuple(answers))
+    return Question(identifier, text, context, answers)
 
 
 def parse_questions(root: object, where: str, strict: bool = True) -> list[Question]:
     """The questions of a SQuAD 1.1 or 2.0 object. Raises InputError naming article, paragraph and question id. strict:
-    also where is_impossible contradicts the answers; the official script looks at the answers only."""
+    raise where is_impossible contradicts the answers. (The official script looks at the answers only.)"""
     questions = []
     for a, article in enumerate(_field(root, "data", list, where)):
         for p, paragraph in enumerate(_field(article, "paragraphs", list, f"{where}: article {a}")):
@@ -170,18 +176,13 @@ def parse_questions(root: object, where: str, strict: bool = True) -> list[Quest
     return questions
 
 
-def is_at(context: str, text: str, start: int) -> bool:
-    """Whether an answer is where it says."""
-    return start >= 0 and text != "" and context.startswith(text, start)
-
-
 def read_questions(files: Mapping[Path, bytes], bad_answers: str = "error") -> tuple[list[Question], list[str]]:
     """All questions of several files, and a remark for each answer that is not where it says.
 
-    files: the contents by path. bad_answers: "error" raises InputError for such answers, "skip" leaves them out, and
-    questions that lose all their answers with them, "keep" keeps them and does not look at is_impossible either (to
-    score texts, as the official script does, neither matters). Raises InputError too for a duplicate id, for no
-    questions at all, and for whatever `parse_questions` names.
+    files: the contents by path.
+    bad_answers: "error" raises InputError for such answers. "skip" leaves them out, and with them every question that
+        loses all its answers. "keep" keeps them and ignores is_impossible too: the official script looks at neither.
+    Raises InputError too for a duplicate id, for no questions at all, and for whatever `parse_questions` names.
     """
     questions: list[Question] = []
     seen: dict[str, Path] = {}
@@ -191,16 +192,13 @@ def read_questions(files: Mapping[Path, bytes], bad_answers: str = "error") -> t
             if question.id in seen:
                 raise InputError(f"{path}: question id {question.id} is already in {seen[question.id]}")
             seen[question.id] = path
-            placed = [(text, start) for text, start in question.answers if is_at(question.context, text, start)]
-            for text, start in question.answers:
-                if (text, start) not in placed:
-                    misplaced.append(
-                        f"{path}: question id {question.id}: answer {shown(text)} is not at {shown(start)}"
-                    )
+            placed = question.placed
+            lost = [answer for answer in question.answers if answer not in placed]
+            misplaced += [f"{path}: question id {question.id}: answer {shown(t)} is not at {shown(s)}" for t, s in lost]
             if bad_answers != "skip":
                 questions.append(question)
-            elif placed or not question.answers:
-                questions.append(replace(question, answers=tuple(placed)))
+            elif placed or not lost:
+                questions.append(replace(question, answers=placed))
     if misplaced and bad_answers == "error":
         raise InputError(
             f"{len(misplaced)} answer(s) are not where they say; correct them, or leave them out with --set "

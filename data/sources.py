@@ -1,4 +1,4 @@
-"""Where examples come from: files under a data root, or sets that the project generates itself."""
+"""Sources of examples: files under a data root, or sets that the project generates itself."""
 
 import hashlib
 import json
@@ -14,13 +14,13 @@ from data.splits import partition
 from data.synthetic.qa import qa_dataset
 from data.synthetic.reviews import rating_rows, sentiment_rows
 
-# How many examples the generated sets have where the spec gives no limit.
+# Sizes of the generated sets where the spec gives no limit.
 SYNTHETIC_QUESTIONS = {"train": 5000, "dev": 600}
 SYNTHETIC_REVIEWS = {"train": 3000, "dev": 600}
 
 
 def sample(examples: list, limit: int | None) -> list:
-    """`limit` of the examples, drawn at random but always the same ones, in their original order.
+    """Draw `limit` of the examples at random, but always the same ones, and keep their order.
 
     The draw does not depend on the run's seed: runs that differ in their seed are compared on the same data. (The first
     `limit` examples would be another choice, but those of SQuAD come from a handful of articles.)
@@ -41,13 +41,10 @@ class QuestionSet:
 def question_set(
     source: str, split: str, files: Sequence[str], limit: int | None, root: Path, bad_answers: str
 ) -> QuestionSet:
-    """The questions of one split.
-
-    source: "files" reads SQuAD files, relative to `root`; "synthetic_qa" generates them.
-    """
+    """The questions of one split. source: "files" reads SQuAD files below `root`; "synthetic_qa" generates them."""
     if source == "synthetic_qa":
         generated = qa_dataset(split, limit or SYNTHETIC_QUESTIONS[split])
-        digest = hashlib.sha256(json.dumps(generated, sort_keys=True).encode()).hexdigest()
+        digest = json_digest(generated)
         return QuestionSet(parse_questions(generated, f"synthetic_qa {split}"), digest, [])
     contents = read_files(root, files)
     questions, misplaced = read_questions(contents, bad_answers)
@@ -67,15 +64,19 @@ def fingerprint(contents: dict[Path, bytes]) -> str:
     return hashlib.sha256(b"".join(hashlib.sha256(data).digest() for data in contents.values())).hexdigest()
 
 
+def json_digest(made: object) -> str:
+    return hashlib.sha256(json.dumps(made, sort_keys=True).encode()).hexdigest()
+
+
 # ---- labelled texts --------------------------------------------------------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Split:
-    """The way development texts are told from training texts, and how many of each are used."""
+    """Rule that tells development texts from training texts, and how many of each are used."""
 
     dev_fraction: float | None = None  # this share of the training files, stratified
-    folds: int | None = None  # or one of so many stratified parts of them,
+    folds: int | None = None  # or one of this many stratified parts of them,
     fold: int | None = None  # this one
     train_limit: int | None = None
     dev_limit: int | None = None
@@ -105,13 +106,11 @@ def row_sets(
         return generated_rows(source, split)
     rows, digest = read_rows(root, train, columns)
     if dev:
-        dev_rows, dev_digest = read_rows(root, dev, columns)
-        kept = rows
+        kept, (judged, dev_digest) = rows, read_rows(root, dev, columns)
     else:
-        kept, dev_rows = carve(rows, [stratum(row) for row in rows], split)
-        dev_digest = digest
+        (kept, judged), dev_digest = carve(rows, [stratum(row) for row in rows], split), digest
     digests = {"train": digest, "dev": dev_digest}
-    return RowSets(sample(kept, split.train_limit), sample(dev_rows, split.dev_limit), rows, digests)
+    return RowSets(sample(kept, split.train_limit), sample(judged, split.dev_limit), rows, digests)
 
 
 def read_rows(root: Path, files: Sequence[str], columns: Columns) -> tuple[list[Row], str]:
@@ -125,8 +124,7 @@ def generated_rows(source: str, split: Split) -> RowSets:
     generate = {"synthetic_sentiment": sentiment_rows, "synthetic_rating": rating_rows}[source]
     limits = {"train": split.train_limit, "dev": split.dev_limit}
     made = {key: generate(key, limit or SYNTHETIC_REVIEWS[key]) for key, limit in limits.items()}
-    texts = {key: json.dumps([(row.text, row.label) for row in rows]) for key, rows in made.items()}
-    digests = {key: hashlib.sha256(text.encode()).hexdigest() for key, text in texts.items()}
+    digests = {key: json_digest([(row.text, row.label) for row in rows]) for key, rows in made.items()}
     return RowSets(made["train"], made["dev"], made["train"], digests)
 
 

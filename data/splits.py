@@ -1,4 +1,4 @@
-"""Which examples are for training and which for judging: stratified, and no text on both sides."""
+"""Training and development split: stratified, and no text on both sides."""
 
 import functools
 import hashlib
@@ -35,7 +35,7 @@ def _plain(text: str) -> str:
 
 
 def duplicates(train: Sequence[Row], dev: Sequence[Row]) -> dict[str, int]:
-    """How many dev texts are in the training set too: as they are, and normalised (which includes the former)."""
+    """Count the dev texts that are in the training set too: as they are, and normalised (which includes the former)."""
     exact = {(row.text, row.pair) for row in train}
     near = {normalised(row) for row in train}
     return {
@@ -45,7 +45,7 @@ def duplicates(train: Sequence[Row], dev: Sequence[Row]) -> dict[str, int]:
 
 
 def contradictions(rows: Sequence[Row], labels: Sequence) -> int:
-    """How many normalised texts have labels of more than one kind."""
+    """Count the normalised texts that have more than one label."""
     kinds: dict[tuple[str, ...], set] = {}
     for row, label in zip(rows, labels, strict=True):
         kinds.setdefault(normalised(row), set()).add(label)
@@ -53,18 +53,19 @@ def contradictions(rows: Sequence[Row], labels: Sequence) -> int:
 
 
 def mark(row: Row) -> int:
-    """By which a normalised text is recognised later without being kept: 64 bits of its sha256."""
+    """64-bit fingerprint of the normalised text."""
     return int.from_bytes(hashlib.sha256(repr(normalised(row)).encode()).digest()[:8], "little", signed=True)
 
 
 def partition(rows: Sequence[Row], strata: Sequence[Hashable], shares: Sequence[float], seed: int = 0) -> np.ndarray:
-    """Which part each row goes to [N]: parts of these shares (which sum to 1), each with its share of every stratum,
-    and all rows of one normalised text in one part. strata: a label or a number for each row.
+    """Assign each row to a part [N]: each part has its share of every stratum, and no normalised text is in two.
+
+    strata: a label or a number for each row. shares: they sum to 1.
 
     Groups of equal texts are put in order of their strata, at random within one, and dealt out one after the other to
     the part that is furthest behind its share. Shares 0.8 and 0.2, classes a a a a a b b b b b: 0 0 1 0 0  0 0 1 0 0.
-    A part is in debt to the next strata by one text at most: a text that is there 60 times fills its part with its own
-    label, but must not keep the other labels out of it.
+    A debt to the next strata is at most one text: a text that is there 60 times fills its part with its own label, but
+    must not keep the other labels out of it.
     The draw does not depend on a run's seed: runs that differ in their seed are compared on the same split.
     """
     groups: dict[tuple[str, ...], list[int]] = {}

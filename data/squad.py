@@ -1,7 +1,7 @@
-"""Questions about passages to windows of tokens: what the encoder sees of a passage that may be too long for it.
+"""Questions about passages to windows of tokens.
 
-A window is what the encoder sees:   [CLS] question [SEP] a stretch of the context [SEP]
-A context that does not fit slides under it, `doc_stride` tokens at a time, as in the original run_squad.py.
+A window is what the encoder sees of a passage:   [CLS] question [SEP] a stretch of the context [SEP]
+Windows over a context that does not fit into one begin `doc_stride` tokens apart, as in the original run_squad.py.
 
 Worked example, with room for 5 context tokens and doc_stride 3:
     context    the man went to the store and bought a gallon of milk         (12 tokens)
@@ -73,7 +73,7 @@ def _context_windows(length: int, room: int, doc_stride: int) -> list[tuple[int,
 
 def _answer_tokens(question: Question, chars: np.ndarray, counts: dict[str, int]) -> tuple[int, int] | None:
     """First and last context token of the first gold answer, None without one. chars [T, 2]: each token's characters.
-    Counts what is lost, and what does not survive the way from characters to tokens and back."""
+    Counts answers that are lost, and those that are another text after the way to tokens and back."""
     if not question.answers:
         return None
     text, start = question.answers[0]
@@ -102,7 +102,7 @@ def make_windows(
     encoded = encode(contexts, tokenizer)
     context_ids = [np.array(e.ids, dtype=np.int32) for e in encoded]
     context_chars = [np.array(e.offsets, dtype=np.int32).reshape(-1, 2) for e in encoded]
-    context_offset = np.cumsum([0] + [len(ids) for ids in context_ids])
+    context_offset = np.cumsum([0, *map(len, context_ids)])
     query_ids = [e.ids for e in encode([q.question for q in questions], tokenizer)]
 
     counts = {"windows": 0, "questions_cut": 0, "answers_widened": 0, "answers_lost": 0}
@@ -133,5 +133,5 @@ def make_windows(
         char_spans=np.concatenate(context_chars),
         context_begin=context_offset[[context_number[q.context] for q in questions]],
         context_end=context_offset[[context_number[q.context] + 1 for q in questions]],
-        counts={key: int(value) for key, value in counts.items()},
+        counts=counts,
     )

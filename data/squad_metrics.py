@@ -1,8 +1,7 @@
-"""From answer texts to exact match, F1 and no-answer thresholds, number for number as SQuAD's official script.
+"""Exact match, F1 and no-answer thresholds of answer texts, number for number as SQuAD's official script 2.0.
 
-The rules are those of the official evaluation script, version 2.0, for files of version 1.1 too (its own script differs
-only where answers are missing or normalise to nothing). `tests/data/test_squad_metrics.py` compares with numbers that
-the script itself gave.
+Files of version 1.1 are scored by the same rules; their own script differs only where answers are missing or normalise
+to nothing. `tests/data/test_squad_metrics.py` compares with numbers that the script itself gave.
 """
 
 import re
@@ -63,10 +62,9 @@ def average(questions: Sequence[Question], exact: Scores, overlap: Scores) -> di
     """exact, f1 in percent and total, over those of the questions that have scores; the same as HasAns_* and NoAns_*
     over those with and without an answer, where there are any."""
     scored = [q for q in questions if q.id in exact]
-    every, has_answer = [q.id for q in scored], [q.id for q in scored if q.answers]
-    no_answer = [q.id for q in scored if not q.answers]
     result = {}
-    for prefix, ids in (("", every), ("HasAns_", has_answer), ("NoAns_", no_answer)):
+    for prefix, kinds in (("", (True, False)), ("HasAns_", (True,)), ("NoAns_", (False,))):
+        ids = [q.id for q in scored if bool(q.answers) in kinds]
         if ids:
             result[f"{prefix}exact"] = 100.0 * sum(exact[i] for i in ids) / len(ids)
             result[f"{prefix}f1"] = 100.0 * sum(overlap[i] for i in ids) / len(ids)
@@ -77,7 +75,7 @@ def average(questions: Sequence[Question], exact: Scores, overlap: Scores) -> di
 def apply_threshold(
     questions: Sequence[Question], scores: Scores, null_odds: Mapping[str, float], threshold: float
 ) -> Scores:
-    """The scores as they are when every question whose null odds exceed the threshold is answered with ""."""
+    """The scores if every question whose null odds exceed the threshold is answered with ""."""
     answerable = {question.id: bool(question.answers) for question in questions}
     return {i: float(not answerable[i]) if null_odds[i] > threshold else score for i, score in scores.items()}
 
@@ -87,9 +85,9 @@ def best_threshold(
 ) -> tuple[float, float]:
     """(highest average in percent, the threshold that gives it), over all thresholds that the null odds offer.
 
-    texts, scores: of the best answer that is not "", or else the sweep would count a "" that an earlier threshold has
-    put there. Starts from "everything is answered with ''" and lets the questions in one by one, the surest answer
-    first: each answerable one adds its score, each other one loses its point.
+    texts, scores: of the best answer, before any threshold has put "" in its place. The sweep starts with "" for every
+    question and lets the answers in one by one, the surest first: an answerable question adds its score, each other one
+    loses its point.
 
     Worked example: odds -3 (right answer), 1 (unanswerable), 2 (right answer) -> points 1, 2, 1, 2 of 3; the first of
     the best comes after -3: 66.7 at threshold -3.
@@ -113,9 +111,10 @@ def thresholds(
     null_odds: Mapping[str, float],
 ) -> dict[str, float]:
     """best_exact, best_exact_thresh, best_f1, best_f1_thresh."""
-    best_exact, exact_at = best_threshold(questions, texts, exact, null_odds)
-    best_f1, f1_at = best_threshold(questions, texts, overlap, null_odds)
-    return {"best_exact": best_exact, "best_exact_thresh": exact_at, "best_f1": best_f1, "best_f1_thresh": f1_at}
+    result = {}
+    for name, scores in (("exact", exact), ("f1", overlap)):
+        result[f"best_{name}"], result[f"best_{name}_thresh"] = best_threshold(questions, texts, scores, null_odds)
+    return result
 
 
 def score_all(
@@ -124,11 +123,10 @@ def score_all(
     null_odds: Mapping[str, float] | None = None,
     threshold: float = 1.0,
 ) -> tuple[Scores, Scores]:
-    """(exact match, F1) of every question, from what `score_each` gives and no-answer probabilities if there are some:
-    with "" for an answer where a probability exceeds the threshold, 0 without a prediction.
+    """(exact match, F1) of every question, from what `score_each` gives and no-answer probabilities if there are some.
 
-    (The latter as in the script of version 1.1; that of 2.0 breaks off there.) Raises KeyError for a prediction without
-    a probability.
+    A question without a prediction scores 0, as in the script of version 1.1 (that of 2.0 breaks off there). Raises
+    KeyError for a prediction without a probability.
     """
     exact, overlap = each
     if null_odds is not None:
@@ -143,8 +141,8 @@ def official(
     null_odds: Mapping[str, float] | None = None,
     threshold: float = 1.0,
 ) -> dict[str, float]:
-    """What the official script prints for a file of predictions and, if given, one of no-answer probabilities. Raises
-    KeyError as `score_all` does."""
+    """Figures that the official script prints for predictions and, if given, no-answer probabilities. Raises KeyError
+    as `score_all` does."""
     each = score_each(questions, predictions)
     result = average(questions, *score_all(questions, each, null_odds, threshold))
     if null_odds is not None:

@@ -1,4 +1,4 @@
-"""How sure a figure is: intervals for shares and means, and whether a difference is more than noise."""
+"""Confidence intervals of shares and means, and tests of whether a difference is more than noise."""
 
 import math
 from collections.abc import Callable
@@ -19,29 +19,26 @@ def wilson(share: float, count: int, z: float = 1.96) -> tuple[float, float]:
 
 def bootstrap_mean(scores: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """The 95 % percentile interval of the mean of per-example scores [N], over 1,000 resamples (Efron 1979)."""
-    low, high = np.quantile(_resampled_means(scores, seed), (0.025, 0.975))
-    return float(low), float(high)
+    return bootstrap(len(scores), lambda chosen: scores[chosen].mean(), seed)
 
 
 def paired_bootstrap(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
     """Two-sided p of "a and b have the same mean", for scores of the same examples [N]: twice the smaller share of
     5,000 resamples in which the difference of the means has either sign, and never below 1/5,000 (Koehn 2004)."""
-    differences = _resampled_means(a - b, seed, RESAMPLES_OF_PAIRS)
+    differences = _resampled(len(a), lambda chosen: (a - b)[chosen].mean(), seed, RESAMPLES_OF_PAIRS)
     smaller = min((differences <= 0).mean(), (differences >= 0).mean())
     return float(min(1.0, max(2 * smaller, 1 / RESAMPLES_OF_PAIRS)))
 
 
 def bootstrap(count: int, statistic: Callable[[np.ndarray], float], seed: int = 0) -> tuple[float, float]:
-    """The same interval of any statistic of `count` examples, given the numbers of the resampled ones."""
-    random = np.random.default_rng(seed)
-    values = [statistic(random.integers(0, count, count)) for _ in range(RESAMPLES)]
-    low, high = np.quantile(values, (0.025, 0.975))
+    """The 95 % percentile interval of any statistic of `count` examples, a function of the resampled ones' numbers."""
+    low, high = np.quantile(_resampled(count, statistic, seed, RESAMPLES), (0.025, 0.975))
     return float(low), float(high)
 
 
-def _resampled_means(scores: np.ndarray, seed: int, resamples: int = RESAMPLES) -> np.ndarray:
+def _resampled(count: int, statistic: Callable[[np.ndarray], float], seed: int, resamples: int) -> np.ndarray:
     random = np.random.default_rng(seed)
-    return np.array([scores[random.integers(0, len(scores), len(scores))].mean() for _ in range(resamples)])
+    return np.array([statistic(random.integers(0, count, count)) for _ in range(resamples)])
 
 
 def welch(a: list[float], b: list[float]) -> float:

@@ -78,8 +78,8 @@ def special_tokens(tokenizer: Tokenizer) -> tuple[int, int, int]:
 
 
 def cut_pair(first: int, second: int, room: int) -> tuple[int, int]:
-    """How many tokens of each text of a pair are kept: the longer one loses its end first, as in the original BERT.
-    10 and 4 in a room of 12: 8 and 4; 10 and 9 in one of 13: 7 and 6."""
+    """Numbers of tokens that are kept of each text of a pair: the longer one loses its end first, as in the original
+    BERT. 10 and 4 in a room of 12: 8 and 4; 10 and 9 in one of 13: 7 and 6."""
     kept = min(first, max(room - second, room - room // 2))
     return kept, min(second, room - kept)
 
@@ -122,7 +122,7 @@ class Masking:
 
 
 def make_masking(tokenizer: Tokenizer, share: float) -> Masking | None:
-    """Masking of a share of the tokens; None for a share of 0. Raises InputError for a tokenizer without [MASK]."""
+    """Mask a share of the tokens; None for a share of 0. Raises InputError for a tokenizer without [MASK]."""
     if share == 0:
         return None
     mask = tokenizer.token_to_id("[MASK]")

@@ -27,7 +27,7 @@ def adapter_tensors(model: nn.Module, names: Callable[[str], str]) -> dict[str, 
 
 
 def adapter_config(model: nn.Module, names: Callable[[str], str], base: str) -> dict:
-    """The settings PEFT needs to rebuild the adapters. Every layer is named in full, so no pattern can match more."""
+    """Settings that PEFT rebuilds the adapters from. Every layer is named in full, so no pattern can match more."""
     layers = {names(name): layer for name, layer in lora_layers(model)}
     if not layers:
         raise ValueError("the model has no LoRA layers")

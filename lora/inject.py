@@ -36,7 +36,7 @@ def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
 
 
 def _unmatched(setting: str, pattern: str, names: Sequence[str]) -> PatternError:
-    """The error for a pattern that fits no linear layer, with the nearest names that would."""
+    """Error for a pattern that fits no linear layer, with the nearest names that would."""
     suffixes = {".".join(name.split(".")[start:]) for name in names for start in range(name.count(".") + 1)}
     near = difflib.get_close_matches(pattern, sorted(suffixes, key=len), n=3, cutoff=0.4) or sorted(
         {name.rpartition(".")[2] for name in names}
@@ -55,8 +55,7 @@ def inject(
 ) -> list[str]:
     """Freeze `model` and replace each linear layer that a target pattern matches by a LoRALinear around it, in place.
 
-    model: the part that may be adapted. Pass the encoder and not the encoder with its head: a new head has nothing to
-        adapt and must be trained whole.
+    model: the encoder without its head; a new head has nothing to adapt and must be trained whole.
     ranks: {pattern: rank} for layers whose rank differs; the last pattern that matches wins.
     dropout: makes the module that each adapter's input passes through, one for each.
     variant: further arguments of LoRALinear (rslora).

@@ -16,13 +16,12 @@ from torch import Tensor, nn
 class LoRALinear(nn.Linear):
     """An `nn.Linear` with a low-rank term beside it.
 
-    It is a linear layer and holds the wrapped layer's own `weight` and `bias`, the same Parameter objects, so nothing
-    is copied and no parameter of the model changes its name; `lora_A` [R, C_in] and `lora_B` [C_out, R] come in
-    addition. A is Kaiming-uniform (a = sqrt 5) and B zero, as in the reference implementations: at the start the layer
-    computes exactly what the wrapped one did.
+    It holds the wrapped layer's own `weight` and `bias` Parameters, so nothing is copied and no parameter of the model
+    changes its name. `lora_A` [R, C_in] is Kaiming-uniform (a = sqrt 5) and `lora_B` [C_out, R] zero, as in the
+    reference implementations: at the start the layer computes exactly what the wrapped one did.
 
-    Merging is an explicit act and has nothing to do with train() or eval(). It is done in fp32 and undone from a kept
-    copy of the weight, so that any number of rounds leaves the weight bit for bit what it was.
+    Merging is explicit; train() and eval() leave it alone. It is done in fp32 and undone from a kept copy of the
+    weight, so that any number of rounds leaves the weight bit for bit what it was.
     """
 
     def __init__(
@@ -55,8 +54,8 @@ class LoRALinear(nn.Linear):
         return {"use_rslora": self.rslora}
 
     def adapter_parameters(self) -> dict[str, nn.Parameter]:
-        """The parameters that were added to the wrapped layer, by name: all but its weight and bias. Whatever trains or
-        saves adapters asks here, so a variant with one more parameter cannot be forgotten."""
+        """The parameters that were added to the wrapped layer, by name. Training and saving ask here, so a variant's
+        additional parameter cannot be forgotten."""
         return {name: p for name, p in self.named_parameters(recurse=False) if name not in ("weight", "bias")}
 
     @property
@@ -64,7 +63,7 @@ class LoRALinear(nn.Linear):
         return self.unmerged_weight is not None
 
     def delta(self) -> Tensor:
-        """What merging adds to the weight [C_out, C_in], in fp32."""
+        """Update that merging adds to the weight [C_out, C_in], in fp32."""
         return (self.lora_B.detach().float() @ self.lora_A.detach().float()) * self.scaling
 
     @torch.no_grad()

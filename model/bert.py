@@ -91,10 +91,9 @@ def eager_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropou
 
 
 def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: Dropout) -> Tensor:
-    """The same through PyTorch's fused kernel; it never stores the [T, T] matrix. Shapes as in `eager_attention`."""
+    """`eager_attention` through PyTorch's fused kernel, which never stores the [T, T] matrix."""
     p = dropout.p if dropout.training else 0.0
-    if bias is not None:
-        bias = bias.to(q.dtype)
+    bias = None if bias is None else bias.to(q.dtype)
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p)
 
 
@@ -110,8 +109,8 @@ def attend(kind: str, device: torch.device):
 
 
 def embedding(rows: int, width: int) -> nn.Embedding:
-    """An nn.Embedding whose values are still to come, from a checkpoint or `initialise`. (It would draw some itself;
-    on the meta device, where `load_encoder` builds, that alone imports PyTorch's compiler: 1.3 s of every start.)"""
+    """An nn.Embedding without values: they come from a checkpoint or `initialise`. (Drawing some on the meta device,
+    where `load_encoder` builds, would import PyTorch's compiler: 1.3 s of every start.)"""
     return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
 
 
@@ -135,7 +134,7 @@ class Embeddings(nn.Module):
 
 
 def cast_once(x: Tensor) -> Tensor:
-    """x in autocast's dtype, for an input that several matrix products read; each of them would cast it anew."""
+    """Cast to autocast's dtype an input that several matrix products read; each of them would cast it anew."""
     kind = x.device.type
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
 
@@ -188,8 +187,8 @@ class Layer(nn.Module):
 class BertEncoder(nn.Module):
     """Token ids -> hidden states. There is no pooler here: the head that wants one brings it.
 
-    Dropout is active in training mode in every layer, frozen ones included: that is what the reference libraries do,
-    and a frozen encoder under LoRA is still being regularised for the adapters' sake.
+    Dropout is active in training mode in every layer, even if it is frozen: the reference libraries do the same, and
+    under LoRA it regularises the adapters.
     """
 
     def __init__(self, config: BertConfig):

@@ -1,8 +1,7 @@
-"""Task heads: what turns hidden states into answers, and answers into a loss.
+"""Task heads: hidden states to logits, and logits to losses.
 
-A head has `forward(hidden, batch) -> logits` and `loss(logits, batch) -> one loss per example [B]`. Losses stay per
-example, because only the training loop knows how many examples share one optimizer step (a mean of means is wrong as
-soon as the last batch is short).
+Losses stay per example, because only the training loop knows how many examples share one optimizer step: a mean of
+means is wrong as soon as the last batch is short.
 
 Axes:  B batch   T tokens   C hidden width   K outputs: classes, labels, or 1 for a number
 """
@@ -14,14 +13,14 @@ from torch import Tensor, nn
 
 from model.bert import BertEncoder, Dropout, initialise
 
-# What a position that cannot be an answer gets instead of its logit: finite, so that nothing meets inf - inf.
+# Logit of a position that cannot be an answer: finite, so that nothing meets inf - inf.
 EXCLUDED = -1e9
 
 
 def candidates(types: Tensor) -> Tensor:
-    """types [B, T] -> where an answer may start or end, bool [B, T]: [CLS], for "no answer here", and the context.
+    """types [B, T] -> whether an answer may start or end there, bool [B, T]: [CLS], for "no answer here", and context.
 
-    The context is what has type 1, but for the [SEP] that closes it: a token followed by another of type 1.
+    Context is a token of type 1 that is followed by another one, which leaves out the [SEP] that closes it.
     [CLS] who [SEP] ann did [SEP] [PAD] has types 0 0 0 1 1 1 0; candidates are [CLS], ann and did.
     """
     context = torch.zeros_like(types, dtype=torch.bool)
@@ -31,7 +30,7 @@ def candidates(types: Tensor) -> Tensor:
 
 
 class Head(nn.Module):
-    """What every head has."""
+    """Interface of a head."""
 
     def forward(self, hidden: Tensor, batch: dict) -> Tensor:
         """hidden [B, T, C] and what the batch holds beside tokens -> logits, float32 [B, ...]"""
@@ -56,8 +55,8 @@ class SpanHead(Head):
         initialise(self)
 
     def forward(self, hidden: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        """hidden [B, T, C], batch["types"] int [B, T] -> logits [B, 2, T], start first. Computed in fp32: in bf16 those
-        around 5 come in steps of 0.03, and spans tie."""
+        """hidden [B, T, C], batch["types"] int [B, T] -> logits [B, 2, T], start first. Computed in fp32: in bf16,
+        logits around 5 come in steps of 0.03, and spans tie."""
         with torch.autocast(hidden.device.type, enabled=False):
             logits = self.output(self.dropout(hidden.float())).transpose(1, 2)  # [B, 2, T]
         return logits.masked_fill(~candidates(batch["types"])[:, None, :], EXCLUDED)
@@ -102,7 +101,7 @@ def squared_error(logits: Tensor, batch: dict[str, Tensor], label_smoothing: flo
 
 
 class Pooler(nn.Module):
-    """What BERT was pretrained with for whole texts: tanh of a linear layer on [CLS] (Devlin et al. 2018)."""
+    """tanh of a linear layer on [CLS], as in BERT's pretraining (Devlin et al. 2018)."""
 
     def __init__(self, hidden_size: int):
         super().__init__()

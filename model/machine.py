@@ -15,7 +15,7 @@ from data.files import InputError
 
 
 def choose_device(name: str) -> torch.device:
-    """ "auto" is the first accelerator there is, else the CPU. Raises InputError for one that is not there."""
+    """Device for a name; "auto" is the first accelerator, else the CPU. Raises InputError for one that is not there."""
     if name == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -58,11 +58,8 @@ def choose_machine(device: str, amp: str) -> Machine:
 
 
 def choose_precision(amp: str, device: torch.device) -> tuple[torch.dtype | None, str]:
-    """The dtype that `amp` comes to on this device, and why.
-
-    "auto" takes 16 bit only where the hardware multiplies it natively. A CPU without such instructions emulates bf16
-    and is slower than in fp32.
-    """
+    """Dtype for the setting `amp` on this device, and why. "auto" takes 16 bit only where the hardware multiplies it
+    natively: a CPU that emulates bf16 is slower than in fp32."""
     asked = {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}
     if amp != "auto":
         return asked[amp], f'amp is "{amp}"'
@@ -70,15 +67,14 @@ def choose_precision(amp: str, device: torch.device) -> tuple[torch.dtype | None
         if torch.cuda.is_bf16_supported(including_emulation=False):
             return torch.bfloat16, "auto: this GPU has native bf16"
         return torch.float16, "auto: this GPU has no native bf16"
-    if device.type == "cpu":
-        if not hasattr(torch.cpu, "get_capabilities"):
-            return None, f'auto: torch {torch.__version__} cannot tell what this CPU has; try amp "bf16"'
-        capabilities = torch.cpu.get_capabilities()
-        native = sorted(key for key, there in capabilities.items() if "bf16" in key and there is True)
-        if native:
-            return torch.bfloat16, f"auto: this CPU has {native[0]}"
-        return None, "auto: this CPU has no native bf16"
-    return None, f"auto: off on {device.type}"
+    if device.type != "cpu":
+        return None, f"auto: off on {device.type}"
+    if not hasattr(torch.cpu, "get_capabilities"):
+        return None, f'auto: torch {torch.__version__} cannot tell what this CPU has; try amp "bf16"'
+    native = sorted(key for key, there in torch.cpu.get_capabilities().items() if "bf16" in key and there is True)
+    if native:
+        return torch.bfloat16, f"auto: this CPU has {native[0]}"
+    return None, "auto: this CPU has no native bf16"
 
 
 def out_of_memory(error: BaseException) -> bool:
@@ -115,7 +111,7 @@ def peak_memory_mb(device: torch.device) -> int:
 
 
 def describe(device: torch.device) -> dict:
-    """What the `run` record says of the machine and the software."""
+    """Machine and software, as the `run` record names them."""
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else platform.processor() or platform.machine()
     packages = ("torch", "numpy", "safetensors", "tokenizers")
     return {

@@ -1,37 +1,25 @@
-"""What published checkpoints call things, and what we call them."""
+"""Names of tensors and settings in published checkpoints, and ours for them."""
 
 import re
 
-# Our module path -> the module path in Hugging Face checkpoints. "{i}" stands for the layer number. This table serves
-# loading, exporting and adapter keys alike.
-BERT_NAMES = {
+# Our module path -> the module path in Hugging Face checkpoints. Loading, exporting and adapter keys read these tables.
+EMBEDDING_NAMES = {
     "embeddings.word": "embeddings.word_embeddings",
     "embeddings.position": "embeddings.position_embeddings",
     "embeddings.token_type": "embeddings.token_type_embeddings",
     "embeddings.norm": "embeddings.LayerNorm",
-    "layers.{i}.attention.query": "encoder.layer.{i}.attention.self.query",
-    "layers.{i}.attention.key": "encoder.layer.{i}.attention.self.key",
-    "layers.{i}.attention.value": "encoder.layer.{i}.attention.self.value",
-    "layers.{i}.attention.output": "encoder.layer.{i}.attention.output.dense",
-    "layers.{i}.attention.norm": "encoder.layer.{i}.attention.output.LayerNorm",
-    "layers.{i}.mlp.up": "encoder.layer.{i}.intermediate.dense",
-    "layers.{i}.mlp.down": "encoder.layer.{i}.output.dense",
-    "layers.{i}.mlp.norm": "encoder.layer.{i}.output.LayerNorm",
 }
-DISTILBERT_NAMES = {
-    "embeddings.word": "embeddings.word_embeddings",
-    "embeddings.position": "embeddings.position_embeddings",
-    "embeddings.norm": "embeddings.LayerNorm",
-    "layers.{i}.attention.query": "transformer.layer.{i}.attention.q_lin",
-    "layers.{i}.attention.key": "transformer.layer.{i}.attention.k_lin",
-    "layers.{i}.attention.value": "transformer.layer.{i}.attention.v_lin",
-    "layers.{i}.attention.output": "transformer.layer.{i}.attention.out_lin",
-    "layers.{i}.attention.norm": "transformer.layer.{i}.sa_layer_norm",
-    "layers.{i}.mlp.up": "transformer.layer.{i}.ffn.lin1",
-    "layers.{i}.mlp.down": "transformer.layer.{i}.ffn.lin2",
-    "layers.{i}.mlp.norm": "transformer.layer.{i}.output_layer_norm",
+LAYERS = {"bert": "encoder.layer", "distilbert": "transformer.layer"}
+LAYER_NAMES = {  # below layers.0 here and encoder.layer.0 there
+    "attention.query": {"bert": "attention.self.query", "distilbert": "attention.q_lin"},
+    "attention.key": {"bert": "attention.self.key", "distilbert": "attention.k_lin"},
+    "attention.value": {"bert": "attention.self.value", "distilbert": "attention.v_lin"},
+    "attention.output": {"bert": "attention.output.dense", "distilbert": "attention.out_lin"},
+    "attention.norm": {"bert": "attention.output.LayerNorm", "distilbert": "sa_layer_norm"},
+    "mlp.up": {"bert": "intermediate.dense", "distilbert": "ffn.lin1"},
+    "mlp.down": {"bert": "output.dense", "distilbert": "ffn.lin2"},
+    "mlp.norm": {"bert": "output.LayerNorm", "distilbert": "output_layer_norm"},
 }
-NAMES = {"bert": BERT_NAMES, "distilbert": DISTILBERT_NAMES}
 
 # config.json key -> BertConfig field. A key that is absent is an error, so that no default can hide a mismatch.
 CONFIG_KEYS = {
@@ -68,9 +56,7 @@ UNUSED = re.compile(
 
 def hugging_face_name(module_path: str, family: str) -> str:
     """ "layers.3.mlp.up" -> "encoder.layer.3.intermediate.dense". Raises KeyError for a path not in the table."""
-    layer = re.match(r"layers\.(\d+)\.", module_path)
+    layer = re.fullmatch(r"layers\.(\d+)\.(.+)", module_path)
     if layer is None:
-        return NAMES[family][module_path]
-    number = layer.group(1)
-    generic = "layers.{i}." + module_path[layer.end() :]
-    return NAMES[family][generic].replace("{i}", number)
+        return EMBEDDING_NAMES[module_path]
+    return f"{LAYERS[family]}.{layer[1]}.{LAYER_NAMES[layer[2]][family]}"

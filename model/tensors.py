@@ -1,9 +1,4 @@
-"""Folders and files that are written whole or not at all, and what is in them: safetensors and JSON.
-
-Writing `last/`: everything goes to `.last.new/` first and is forced to disk; then `last/` steps aside as `.last.old/`,
-`.last.new/` takes its name, and `.last.old/` goes. Whenever the process dies, either `last/` is complete or, for an
-instant between the two renames, `.last.old/` is: `surviving` finds it, `recover` gives it back its name.
-"""
+"""Safetensors files: reading, writing, and filling a model from one."""
 
 import errno
 import re
@@ -16,14 +11,9 @@ from torch import Tensor
 
 from data.files import InputError
 
-# ---- folders ---------------------------------------------------------------------------------------------------------
-
-
-# ---- files -----------------------------------------------------------------------------------------------------------
-
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """A safetensors file. Raises OSError where it cannot be written (a full disk, for one)."""
+    """Write a safetensors file. Raises OSError where it cannot be written (a full disk, for one)."""
     try:
         save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
     except SafetensorError as error:  # "... I/O error: No space left on device (os error 28)"
@@ -32,7 +22,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:
-    """The tensors of a safetensors file. Raises InputError for anything else, a pickle included."""
+    """Read the tensors of a safetensors file. Raises InputError for anything else, a pickle included."""
     try:
         with path.open("rb"):  # the library calls a file that it may not read missing
             return load_file(path)
@@ -45,10 +35,8 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
 def fill_parameters(parameters: dict[str, Tensor], saved: dict[str, Tensor], where: Path) -> None:
     """Copy saved tensors into parameters of the same names, or raise InputError naming a missing, extra or misshapen
     one before anything is copied."""
-    for what, names in (
-        ("missing", parameters.keys() - saved.keys()),
-        ("unexpected", saved.keys() - parameters.keys()),
-    ):
+    missing, unexpected = parameters.keys() - saved.keys(), saved.keys() - parameters.keys()
+    for what, names in (("missing", missing), ("unexpected", unexpected)):
         if names:
             raise InputError(f"{where}: {len(names)} {what} tensor(s), the first is {min(names)}")
     for name, parameter in parameters.items():
@@ -57,6 +45,3 @@ def fill_parameters(parameters: dict[str, Tensor], saved: dict[str, Tensor], whe
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(saved[name])
-
-
-# ---- the state of training: what a resumed run needs beside the model ------------------------------------------------

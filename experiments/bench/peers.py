@@ -1,11 +1,10 @@
-"""The same experiment through transformers and peft, for comparison: their model, adapters, loss and optimizer on our
-questions, windows, batches, learning rates and phases.
+"""An experiment through transformers and peft, for comparison: their model, adapters, loss and optimizer on our data,
+batches, learning rates and phases.
 
     python -m experiments.bench.peers --exp exp/squad_lora.json --data-root DIR        (needs the extra `peers`)
 
-It trains by `train.train` and writes a run folder like any other, so `eval.py summary` puts it beside ours. What
-differs is only what those libraries do otherwise: attention, dropout, the cast to 16 bit, the optimizer's kernels, and
-a softmax over question and padding.
+It trains by `train.train` and writes a run folder like any other, so `eval.py summary` puts it beside ours. Different
+are attention, dropout, the cast to 16 bit, the optimizer's kernels, and a softmax over question and padding.
 """
 
 import argparse
@@ -29,7 +28,7 @@ from experiments.training.state import Run
 from model.heads import SpanHead, TaskModel
 from model.names import hugging_face_name
 
-# Where theirs keep what our heads hold.
+# Module of our head -> names of its counterpart in theirs.
 HEAD_NAMES = {"output": ("qa_outputs", "classifier"), "pool.dense": ("bert.pooler.dense",)}
 
 
@@ -41,12 +40,11 @@ def build_net(run: Run, attention: str) -> nn.Module:
     spec, (name, task) = run.spec, next(iter(run.spec.tasks.items()))
     torch.manual_seed(spec.seed)
     settings: dict[str, Any] = {"attn_implementation": attention}
-    net: Any
-    if isinstance(task, SpanQATask):
-        net = BertForQuestionAnswering.from_pretrained(run.pretrained.folder, **settings)
-    else:
+    kind: Any = BertForQuestionAnswering
+    if not isinstance(task, SpanQATask):
+        kind = BertForSequenceClassification
         settings["num_labels"] = len(run.tasks.outputs[name].labels)
-        net = BertForSequenceClassification.from_pretrained(run.pretrained.folder, **settings)
+    net = kind.from_pretrained(run.pretrained.folder, **settings)
     if spec.lora is None:
         return net
     config = LoraConfig(
@@ -74,8 +72,7 @@ def parameters_by_our_names(ours: TaskModel, net: nn.Module, adapted: bool) -> d
 
 
 class Peer(TaskModel):
-    """Their network behind the interface and the names of our model. Our modules are kept for their names alone: each
-    holds their parameter instead of its own, and only their network computes."""
+    """Their network behind the interface and names of our model. Our modules hold its parameters; it alone computes."""
 
     def __init__(self, ours: TaskModel, net: nn.Module, adapted: bool):
         super().__init__(ours.encoder, {name: ours.head_of(name) for name in ours.head})
@@ -111,7 +108,7 @@ def span_loss(logits: Tensor, batch: dict[str, Tensor], *_) -> Tensor:
 
 
 def through_peers(run: Run, attention: str) -> Run:
-    """A run, as `train.set_up` has made it, with their model and their optimizer in the place of ours."""
+    """Replace model and optimizer of a run, as `train.set_up` has made it, by theirs."""
     run.model = Peer(run.model, build_net(run, attention), run.spec.lora is not None).to(run.machine.device).train()
     run.model.requires_grad_(False)
     run.model.net.requires_grad_(False)

@@ -1,4 +1,4 @@
-"""The commands `score` and `ask` of eval.py: from their arguments to what is printed and written."""
+"""The commands `score` and `ask` of eval.py: arguments in, pages and files out."""
 
 import argparse
 import json
@@ -20,8 +20,7 @@ from experiments.training.checkpoint import as_json
 
 
 def score(arguments: argparse.Namespace) -> None:
-    """Score run folders, or somebody's predictions, on a file. What took minutes is shown even if a later run cannot be
-    scored; the error comes after it."""
+    """Score run folders, or somebody's predictions, on a file. Scores are shown even if a later run has none."""
     check_score(arguments)
     data, trouble = (score_predictions(arguments), None) if arguments.predictions else score_runs(arguments)
     if data["runs"] and arguments.json:
@@ -52,8 +51,7 @@ def check_score(arguments: argparse.Namespace) -> None:
 
 
 def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSError | None]:
-    """The scores of each run, up to the first that cannot be scored or whose predictions cannot be written. Returns
-    them, and what was wrong with that one."""
+    """The scores of each run up to the first that cannot be scored or written, and what was wrong with that one."""
     runs = list({folder.resolve(): folder for folder in arguments.runs}.values())  # one run twice is no second seed
     if arguments.out and len({folder.resolve().name for folder in runs}) < len(runs):
         raise InputError("--out: two of the runs have the same name; score them apart")
@@ -135,7 +133,7 @@ def ask_questions(trained: Trained, arguments: argparse.Namespace) -> list[dict]
 
 
 def read_contexts(arguments: argparse.Namespace) -> dict[str, str]:
-    """{name: text} of what is to be asked: --context, --context-file (a folder: its .txt and .md files), or stdin."""
+    """{name: text} from --context, --context-file (a folder: its .txt and .md files), or standard input."""
     path = arguments.context_file
     if arguments.context is not None:
         found = {"--context": require_utf8(arguments.context, "--context")}
@@ -148,9 +146,9 @@ def read_contexts(arguments: argparse.Namespace) -> dict[str, str]:
         if not files:
             raise InputError(f"{path}: has no .txt or .md files")
         found = {file.name: decode_text(read_bytes(file), file) for file in files}
-    empty = next((name for name, text in found.items() if not text.strip()), None)
-    if empty is not None:
-        raise InputError(f"{empty}: there is no text in it")
+    for name, text in found.items():
+        if not text.strip():
+            raise InputError(f"{name}: there is no text in it")
     return found
 
 

@@ -1,4 +1,4 @@
-"""A trained run, ready to be used: its best model, its tokenizer, and what its training knew."""
+"""Loading a trained run: its best model, its tokenizer, and what its training knew."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ from model.tensors import read_tensors
 
 @dataclass(frozen=True)
 class Scored:
-    """What scoring a run on a file gives."""
+    """Result of scoring a run on a file."""
 
     kind: str  # span_qa or texts: runs of one kind stand in one table
     counts: dict[str, int]  # of the file
@@ -37,7 +37,7 @@ class Trained:
     spec: Spec
     name: str  # of the task that is asked; of several, the chosen one
     outputs: Outputs  # the meaning of its head's outputs
-    metrics: dict[str, float | None]  # of this task, at the evaluation that this model was the best at
+    metrics: dict[str, float | None]  # of this task, at the best evaluation
     known: frozenset[int] | None  # fingerprints of its training texts (data.splits.mark), None where none are kept
     model: TaskModel  # in evaluation mode
     tokenizer: Tokenizer
@@ -78,19 +78,18 @@ def load_run(folder: Path, device: str = "auto", task: str | None = None) -> Tra
     base = load_base(spec)
     model, pretrained = build_model(spec, base, outputs), base.pretrained
     if pretrained.sha256 != checkpoint.identity.get("pretrained"):
-        raise InputError(
-            f"{folder}: {spec.model.pretrained} is not what it was trained from (other weights or tokenizer)"
-        )
+        changed = "is not what it was trained from (other weights or tokenizer)"
+        raise InputError(f"{folder}: {spec.model.pretrained} {changed}")
     load_trained(best, model, pretrained, trained_names(model, spec.phases[: checkpoint.progress.furthest + 1]))
     machine, prefix = choose_machine(device, spec.amp), spec.prefix(name)
     model.to(machine.device).eval()
-    best_metrics = checkpoint.progress.best.metrics
-    metrics = {key.removeprefix(prefix): v for key, v in best_metrics.items() if key.startswith(prefix)}
+    found = checkpoint.progress.best.metrics.items()
+    metrics = {key.removeprefix(prefix): value for key, value in found if key.startswith(prefix)}
     marks = read_tensors(folder / TRAIN_TEXTS) if (folder / TRAIN_TEXTS).is_file() else {}
     known = frozenset(marks[name].tolist()) if name in marks else None
     return Trained(folder, spec, name, outputs[name], metrics, known, model, base.tokenizer, machine)
 
 
 def trained_on(trained: Trained, rows: Sequence[Row]) -> int | None:
-    """How many of the rows a run was trained on, as they are or nearly so; None where it has kept no fingerprints."""
+    """Count the rows that a run was trained on, as they are or nearly so; None where it has kept no fingerprints."""
     return None if trained.known is None else sum(mark(row) in trained.known for row in rows)

@@ -1,4 +1,4 @@
-"""A trained span QA model at work: scoring it on a file, seeing where it fails, asking it."""
+"""Scoring a trained span QA model on a file, finding where it fails, and asking it questions."""
 
 import json
 import re
@@ -10,7 +10,7 @@ import numpy as np
 
 from data.decoding import Answers
 from data.files import InputError, read_bytes
-from data.readers import Question, is_at, read_questions
+from data.readers import Question, read_questions
 from data.squad import Windows, token_span
 from data.squad_metrics import Scores, average, official, score_all, score_each
 from experiments.inference.load import Scored, Trained, trained_on
@@ -21,37 +21,31 @@ from experiments.tasks.span_qa import answer, as_row, judge, windows_of
 
 @dataclass(frozen=True)
 class Answered:
-    """A model's answers to some questions. threshold: of its null odds, None where it always answers."""
+    """A model's answers to some questions."""
 
     questions: Sequence[Question]
     windows: Windows
     answers: list[Answers]
-    threshold: float | None
+    threshold: float | None  # of the null odds; None for a model that has seen only questions with an answer
 
     @property
     def predictions(self) -> dict[str, str]:
         return {q.id: answer.text(self.threshold) for q, answer in zip(self.questions, self.answers, strict=True)}
 
 
-def null_threshold(trained: Trained) -> float | None:
-    """The threshold with the best F1 on the development set of training, from the checkpoint. None for a model that has
-    only seen questions with an answer."""
-    return trained.metrics.get("best_f1_thresh")
-
-
 def answer_all(trained: Trained, questions: Sequence[Question]) -> Answered:
-    """Answer all questions in batches, with the run's own windows and decoding."""
+    """Answer all questions in batches, with the run's own windows, decoding and threshold (the one with the best F1 on
+    the development set of training)."""
     windows = windows_of(questions, trained.tokenizer, trained.task)
     answers, _ = answer(trained.model, trained.name, trained.task, questions, windows, trained.machine)
-    return Answered(questions, windows, answers, null_threshold(trained))
+    return Answered(questions, windows, answers, trained.metrics.get("best_f1_thresh"))
 
 
 # ---- scoring ---------------------------------------------------------------------------------------------------------
 
 
 def read_questions_to_score(file: Path) -> tuple[list[Question], int]:
-    """The questions of a SQuAD file, and how many answers are not where they say. (To score texts, neither that nor
-    is_impossible matters, as in the official script.)"""
+    """The questions of a SQuAD file, and how many of its answers are not where they say."""
     questions, misplaced = read_questions({file: read_bytes(file)}, bad_answers="keep")
     return questions, len(misplaced)
 
@@ -59,7 +53,6 @@ def read_questions_to_score(file: Path) -> tuple[list[Question], int]:
 def prediction_files(answered: Answered) -> dict[str, str]:
     """{name: content} of predictions.json, nbest.json and null_odds.json, as run_squad.py writes them and the official
     script reads them. nbest.json has the character offsets besides."""
-    with_null = answered.threshold is not None
     nbest, odds = {}, {}
     for question, answers in zip(answered.questions, answered.answers, strict=True):
         odds[question.id] = answers.null_odds
@@ -72,7 +65,7 @@ def prediction_files(answered: Answered) -> dict[str, str]:
                 "start": span.start,
                 "end": span.end,
             }
-            for span, probability in answers.ranked(with_null)
+            for span, probability in answers.ranked(with_null=answered.threshold is not None)
         ]
     contents = {"predictions.json": answered.predictions, "nbest.json": nbest, "null_odds.json": odds}
     return {name: json.dumps(each, indent=2, ensure_ascii=False) + "\n" for name, each in contents.items()}
@@ -85,25 +78,21 @@ def token_spans(chars: np.ndarray, answers: Sequence[tuple[str, int]]) -> list[t
 
 
 def positions(answered: Answered) -> dict[str, float]:
-    """Over the answerable questions, in percent: start_accuracy, end_accuracy and span_accuracy, the share whose first
+    """start_accuracy, end_accuracy and span_accuracy, in percent of the answerable questions: the answers whose first
     token, last token, or both are those of a gold answer. "No answer" is wrong there."""
-    hits, count = np.zeros(3), 0
+    hits, count = np.zeros(3), sum(bool(question.answers) for question in answered.questions)
     for number, (question, answers) in enumerate(zip(answered.questions, answered.answers, strict=True)):
-        if not question.answers:
-            continue
-        count += 1
-        if not answers.text(answered.threshold):
-            continue
-        chars = answered.windows.context_chars(number)
-        gold = token_spans(chars, question.answers)
-        (first, last), *_ = token_spans(chars, [(answers.spans[0].text, answers.spans[0].start)])
-        hits += (any(g[0] == first for g in gold), any(g[1] == last for g in gold), (first, last) in gold)
+        if question.answers and answers.text(answered.threshold):
+            chars = answered.windows.context_chars(number)
+            gold = token_spans(chars, question.answers)
+            (first, last), *_ = token_spans(chars, [(answers.spans[0].text, answers.spans[0].start)])
+            hits += (any(g[0] == first for g in gold), any(g[1] == last for g in gold), (first, last) in gold)
     names = ("start_accuracy", "end_accuracy", "span_accuracy")
     return {} if not count else dict(zip(names, (100 * hits / count).tolist(), strict=True))
 
 
 QUESTION_WORDS = ("who", "what", "when", "where", "which", "why", "how")
-LENGTHS = ((1, "1 word"), (2, "2 words"), (4, "3-4 words"), (8, "5-8 words"), (10**9, "9 words or more"))
+LENGTHS = {1: "1 word", 2: "2 words", 4: "3-4 words", 8: "5-8 words", 10**9: "9 words or more"}  # by the most words
 
 
 def question_word(text: str) -> str:
@@ -116,29 +105,19 @@ def answer_length(question: Question) -> str:
     if not question.answers:
         return "no answer"
     words = len(question.answers[0][0].split())
-    return next(name for most, name in LENGTHS if words <= most)
+    return next(name for most, name in LENGTHS.items() if words <= most)
 
 
 def buckets(questions: Sequence[Question], exact: Scores, overlap: Scores) -> dict[str, dict[str, dict[str, float]]]:
-    """{"question_word" | "answer_length": {bucket: exact, f1 and total}}: where a model fails."""
-    lengths = [*(name for _, name in LENGTHS), "no answer"]
-    result = {}
-    for name, key, order in (
-        ("question_word", lambda q: question_word(q.question), [*QUESTION_WORDS, "other"]),
-        ("answer_length", answer_length, lengths),
-    ):
-        groups = {bucket: [q for q in questions if key(q) == bucket] for bucket in order}
-        result[name] = {
-            bucket: {k: v for k, v in average(members, exact, overlap).items() if "_" not in k}
-            for bucket, members in groups.items()
-            if members
-        }
+    """{"question_word" | "answer_length": {bucket: exact, f1 and total}}, without buckets that are empty."""
+    orders = {"question_word": (*QUESTION_WORDS, "other"), "answer_length": (*LENGTHS.values(), "no answer")}
+    keys = {"question_word": lambda q: question_word(q.question), "answer_length": answer_length}
+    result: dict[str, dict[str, dict[str, float]]] = {}
+    for name, order in orders.items():
+        groups = {bucket: [q for q in questions if keys[name](q) == bucket] for bucket in order}
+        found = {bucket: average(members, exact, overlap) for bucket, members in groups.items() if members}
+        result[name] = {bucket: {key: v[key] for key in ("exact", "f1", "total")} for bucket, v in found.items()}
     return result
-
-
-def placed(question: Question) -> list[tuple[str, int]]:
-    """Its gold answers that are where they say."""
-    return [gold for gold in question.answers if is_at(question.context, *gold)]
 
 
 def cut_off(answered: Answered, number: int) -> bool:
@@ -147,13 +126,13 @@ def cut_off(answered: Answered, number: int) -> bool:
     rows, chars = np.flatnonzero(windows.question == number), windows.context_chars(number)
     begin = windows.context_from[rows]
     end = begin + windows.lengths[rows] - windows.context_at[rows] - 1
-    spans = token_spans(chars, placed(question))
+    spans = token_spans(chars, question.placed)
     return bool(spans) and not any(((begin <= first) & (last < end)).any() for first, last in spans)
 
 
 def misses(answered: Answered, overlap: Scores, count: int) -> list[dict]:
-    """The worst answers: lowest F1 first, of equals the one that the model was surest of. The sentence is that of what
-    it said; of "no answer", that of the gold answer (None where that is not where it says)."""
+    """The worst answers: lowest F1 first, of equals the one that the model was surest of. The sentence holds what it
+    said, or after "no answer" the gold answer (None where that is not where it says)."""
     order = sorted(
         (i for i, q in enumerate(answered.questions) if overlap[q.id] < 1),
         key=lambda i: (overlap[answered.questions[i].id], _doubt(answered, i)),
@@ -162,10 +141,8 @@ def misses(answered: Answered, overlap: Scores, count: int) -> list[dict]:
     for i in order[:count]:
         question, answers = answered.questions[i], answered.answers[i]
         text = answers.text(answered.threshold)
-        if text:
-            marked = [(answers.spans[0].text, answers.spans[0].start)]
-        else:  # "no answer" is wrong only where there is a gold one
-            marked = placed(question)
+        # "No answer" is wrong only where there is a gold one.
+        marked = [(text, answers.spans[0].start)] if text else question.placed
         sentence = sentence_around(question.context, marked[0][1], marked[0][1] + len(marked[0][0])) if marked else None
         rows.append(
             {
@@ -183,16 +160,15 @@ def misses(answered: Answered, overlap: Scores, count: int) -> list[dict]:
 
 
 def _doubt(answered: Answered, number: int) -> float:
-    """How unsure the model was of what it said: how far its null odds are above the threshold, for "no answer" below.
-    (Both are negative: the surest is the lowest.)"""
+    """Distance of the null odds from the threshold as a negative number: the surest is the lowest."""
     answers = answered.answers[number]
     above = answers.null_odds - (answered.threshold or 0.0)
     return above if answers.text(answered.threshold) else -above
 
 
 def score(trained: Trained, file: Path, errors: int) -> Scored:
-    """Everything `eval.py score` says of a run on a SQuAD file: the official figures at the checkpoint's threshold,
-    those of the best threshold on these questions, token positions, buckets, and the worst misses."""
+    """Score a run on a SQuAD file: official figures at the checkpoint's threshold and at the best one for this file,
+    token positions, buckets, and the worst misses."""
     questions, misplaced = read_questions_to_score(file)
     answered = answer_all(trained, questions)
     found, scores = judge(questions, answered.answers, answered.threshold)
@@ -212,7 +188,7 @@ def score(trained: Trained, file: Path, errors: int) -> Scored:
 def score_predictions(
     questions: Sequence[Question], predictions: dict[str, str], null_odds: dict[str, float] | None, threshold: float
 ) -> dict:
-    """The same for somebody's file of predictions, as the official script would; without what takes a model."""
+    """Score somebody's predictions as the official script would. Raises InputError where they are for another file."""
     missing = [question.id for question in questions if question.id not in predictions]
     if len(missing) == len(questions):
         raise InputError("not one of the data's questions has a prediction; are these predictions for another file?")
@@ -241,8 +217,8 @@ def sentence_around(context: str, start: int, end: int) -> str:
 
 
 def ask(trained: Trained, asked: Sequence[str], texts: dict[str, str], count: int = 3) -> list[dict]:
-    """For each question, what each text answers, the surest text first (lowest null odds). texts: {name: text}. count:
-    answers shown of each text, the best included."""
+    """For each question the answers of each text {name: text}, the surest text first (lowest null odds). count: of
+    each text's candidates."""
     asked = list(dict.fromkeys(asked))
     pairs = [(text, name) for text in asked for name in texts]
     answered = answer_all(trained, [Question(f"{n}", q, texts[name], ()) for n, (q, name) in enumerate(pairs)])

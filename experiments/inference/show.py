@@ -1,4 +1,4 @@
-"""What `eval.py score` and `eval.py ask` print. Whatever comes from a file goes through `one_line`."""
+"""Printing of `eval.py score` and `eval.py ask`. All text from a file goes through `one_line`."""
 
 import textwrap
 from pathlib import Path
@@ -14,21 +14,18 @@ FEW_LABELS = 10  # as many as a confusion matrix has room for
 
 def print_scores(data: dict) -> None:
     """The scores of one or more runs (`commands.score`): a row each, means over repetitions, then where each fails."""
-    if data["kind"] == "span_qa":
-        misplaced = f", {data['misplaced']} answers not where they say" if data["misplaced"] else ""
-        print(f"{one_line(data['data'])}: {data['questions']:,} questions{misplaced}\n")
-    else:
-        print(f"{one_line(data['data'])}: {data['texts']:,} texts\n")
+    spans = data["kind"] == "span_qa"
+    print_details = print_question_details if spans else print_label_details
+    count = f"{data['questions']:,} questions" if spans else f"{data['texts']:,} texts"
+    misplaced = f", {data['misplaced']} answers not where they say" if data.get("misplaced") else ""
+    print(f"{one_line(data['data'])}: {count}{misplaced}\n")
     print("\n".join(score_table(data["runs"]) + repetition_lines(data["over_seeds"])))
     for result in data["runs"]:
         print(f"\n{one_line(result['run'])}")
         if result.get("trained_on"):
             count = result["trained_on"]
             print(f"  trained on    {count:,} of these, as they are or but for case, accents, punctuation and spaces")
-        if data["kind"] == "span_qa":
-            print_question_details(result)
-        else:
-            print_label_details(result)
+        print_details(result)
         if "written" in result:
             print(f"  written       {one_line(result['written'])}")
 
@@ -83,16 +80,17 @@ def print_question_details(result: dict) -> None:
 def print_label_details(result: dict) -> None:
     """Scores of each label, confusions and misses of one run. See texts.score."""
     labels = result.get("labels", {})
-    weakest = sorted(labels, key=lambda label: labels[label]["f1"])
-    chosen = list(labels) if len(labels) <= FEW_LABELS else weakest[:FEW_LABELS]
+    title, chosen = "labels", list(labels)
+    if len(labels) > FEW_LABELS:
+        title = f"the {FEW_LABELS} labels of {len(labels)} with the lowest f1"
+        chosen = sorted(labels, key=lambda label: labels[label]["f1"])[:FEW_LABELS]
     if labels:
         rows = [
             {"": one_line(label), "n": f"{labels[label]['support']:.0f}"}
             | {key: f"{labels[label][key]:.1f}" for key in ("precision", "recall", "f1")}
             for label in chosen
         ]
-        title = f"the {FEW_LABELS} labels of {len(labels)} with the lowest f1"
-        print_table("labels" if len(chosen) == len(labels) else title, rows)
+        print_table(title, rows)
     if "confusion" in result and len(labels) <= FEW_LABELS:
         rows = [
             {"": one_line(label), **{one_line(other): str(n) for other, n in zip(labels, counts, strict=True)}}
@@ -124,7 +122,7 @@ def label_text(value: str | float | list[str]) -> str:
 
 
 def predicted_text(answer: dict) -> str:
-    """What a model said of a text: see texts.answers_of."""
+    """A model's answer to a text, see texts.answers_of."""
     return label_text(next(answer[key] for key in ("label", "labels", "value") if key in answer))
 
 
@@ -142,7 +140,7 @@ def print_answers(results: list[dict]) -> None:
 
 
 def print_answer(found: dict, where: str) -> None:
-    """What one text answers. where: its name, if there are several."""
+    """The answer of one text. where: its name, if there are several."""
     best, *others = found["candidates"] or [None]
     if found["answer"]:
         print(f"  {one_line(best['answer'])}  ({best['probability']:.0%}, score {best['score']:.1f}){where}")
@@ -160,7 +158,7 @@ def print_answer(found: dict, where: str) -> None:
 
 
 def print_label_answers(results: list[dict], count: int = 5) -> None:
-    """What a model says of texts, see texts.ask. count: probabilities shown of each."""
+    """The answers to texts, see texts.ask. count: probabilities shown of each."""
     for result in results:
         print(one_line(result["text"]))
         print(f"  {predicted_text(result)}")

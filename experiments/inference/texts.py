@@ -1,4 +1,4 @@
-"""A trained classifier, multi-label model or regression at work: scoring it, seeing where it fails, asking it."""
+"""Scoring a trained classifier, multi-label model or regression on a file, and asking it about texts."""
 
 import json
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ import numpy as np
 
 from data.files import read_bytes
 from data.labels import number_of, targets
-from data.metrics import confusion, counts, multi_label, per_class
+from data.metrics import confusion, counts, label_counts, multi_label, per_class
 from data.readers import Row, read_table
 from data.tokens import tokenize
 from experiments.inference.load import Scored, Trained, trained_on
@@ -20,28 +20,27 @@ MOST_IN_MATRIX = 1000  # labels; a matrix of 10,000 would be a hundred million n
 
 
 def label_thresholds(trained: Trained) -> np.ndarray:
-    """Of a multi-label model: the probability from which on a text has a label [K], found on the development set of
-    training."""
+    """Lowest probability at which a text has a label [K], of a multi-label model: from training's development set."""
     return np.array([trained.metrics.get(f"threshold:{label}") or 0.5 for label in trained.outputs.labels])
 
 
 def predict_rows(
-    trained: Trained, rows: Sequence[Row], target: np.ndarray | None = None
+    trained: Trained, rows: Sequence[Row], labels: dict[str, np.ndarray] | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Logits [N, K] and, with targets, losses [N] of rows."""
-    labels = {} if target is None else {"target": target}
+    """Logits [N, K] and, with labels, losses [N] of rows."""
     tokens, _ = tokenize(rows, trained.tokenizer, trained.task.data.max_length, labels)
     logits, losses = predict(trained.model, trained.name, tokens, trained.machine)
     return np.stack(logits), losses
 
 
 def answers_of(trained: Trained, logits: np.ndarray) -> list[dict]:
-    """What the model says of each text: {"label", "probability", "probabilities"}, {"labels", "probabilities",
-    "thresholds"} or {"value"}. Probabilities are listed from the highest on."""
+    """The answer to each text: {"label", "probability", "probabilities"}, {"labels", "probabilities", "thresholds"} or
+    {"value"}. The highest probability comes first."""
     outputs, kind = trained.outputs, trained.task.task
     if kind == "regression":
         return [{"value": float(value)} for value in in_unit(outputs, logits[:, 0])]
     thresholds, found = label_thresholds(trained), []
+    by_name = dict(zip(outputs.labels, thresholds.tolist(), strict=True))
     for p in probabilities(kind, logits):
         ranked = {outputs.labels[k]: float(p[k]) for k in np.argsort(-p, kind="stable")}
         if kind == "classification":
@@ -49,13 +48,7 @@ def answers_of(trained: Trained, logits: np.ndarray) -> list[dict]:
             found.append({"label": best, "probability": ranked[best], "probabilities": ranked})
         else:
             chosen = [outputs.labels[k] for k in np.flatnonzero(p >= thresholds)]
-            found.append(
-                {
-                    "labels": chosen,
-                    "probabilities": ranked,
-                    "thresholds": dict(zip(outputs.labels, thresholds.tolist(), strict=True)),
-                }
-            )
+            found.append({"labels": chosen, "probabilities": ranked, "thresholds": by_name})
     return found
 
 
@@ -69,12 +62,12 @@ def ask(trained: Trained, rows: Sequence[Row]) -> list[dict]:
 
 
 def score(trained: Trained, file: Path, errors: int) -> Scored:
-    """Everything `eval.py score` says of a run on a file of labelled texts: metrics, scores of each label, confusions,
-    the worst misses. And a prediction for each text: id (file and line), gold, what was predicted, and the loss."""
+    """Score a run on a file of labelled texts: metrics, scores of each label, confusions, the worst misses. Predictions
+    hold each text's id (file and line), gold value, predicted value and loss."""
     rows = read_table(file, read_bytes(file), columns_of(trained.task.data))
     kind, outputs = trained.task.task, trained.outputs
     target = targets(kind, rows, outputs, labelling_of(trained.task.data))
-    logits, losses = predict_rows(trained, rows, target)
+    logits, losses = predict_rows(trained, rows, {"target": target})
     result: dict[str, Any] = {
         "task": kind,
         "trained_on": trained_on(trained, rows),
@@ -87,15 +80,10 @@ def score(trained: Trained, file: Path, errors: int) -> Scored:
         # At the thresholds of training's development set; the best ones for this file would be fitted to it.
         result = {key: value for key, value in result.items() if not key.startswith(("best_", "threshold:"))}
         result |= label_set_details(trained, target > 0, probabilities(kind, logits))
-    predictions = [
-        {"id": row.where, "gold": gold, **answer, "loss": float(loss)}
-        for row, gold, answer, loss in zip(
-            rows, gold_of(trained, rows, target), answers_of(trained, logits), losses, strict=True
-        )
-    ]
-    for prediction in predictions:
-        prediction.pop("probabilities", None)
-        prediction.pop("thresholds", None)
+    predictions = []
+    for i, (gold, answer) in enumerate(zip(gold_of(trained, rows, target), answers_of(trained, logits), strict=True)):
+        said = {key: value for key, value in answer.items() if key not in ("probabilities", "thresholds")}
+        predictions.append({"id": rows[i].where, "gold": gold, **said, "loss": float(losses[i])})
     worst = [i for i in np.argsort(-losses, kind="stable") if is_wrong(kind, predictions[i])]
     result["errors"] = [{"text": rows[i].text, "pair": rows[i].pair, **predictions[i]} for i in worst[:errors]]
     lines = "".join(json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions)
@@ -115,17 +103,15 @@ def label_set_details(trained: Trained, has: np.ndarray, p: np.ndarray) -> dict:
     """Metrics and scores of each label at the run's own thresholds. has, p [N, K]"""
     labels, thresholds = trained.outputs.labels, label_thresholds(trained)
     chosen = p >= thresholds
-    pairs = ((has[:, k].astype(int), chosen[:, k].astype(int)) for k in range(len(labels)))
-    each = [by_label(("no", "yes"), per_class(counts(*pair, 2)))["yes"] for pair in pairs]
     return {
         "thresholds": dict(zip(labels, thresholds.tolist(), strict=True)),
         **{key: 100 * value for key, value in multi_label(has, chosen).items()},
-        "labels": dict(zip(labels, each, strict=True)),
+        "labels": by_label(labels, per_class(label_counts(has, chosen))),
     }
 
 
 def gold_of(trained: Trained, rows: Sequence[Row], target: np.ndarray) -> list:
-    """What the files say: a label, a list of labels, or a number."""
+    """Gold value of each row: a label, a list of labels, or a number."""
     labels = trained.outputs.labels
     if trained.task.task == "regression":
         return [number_of(row) for row in rows]
@@ -142,10 +128,8 @@ def is_wrong(kind: str, prediction: dict) -> bool:
 
 def by_label(labels: Sequence[str], scores: dict[str, np.ndarray]) -> dict[str, dict[str, float]]:
     """{label: precision, recall, f1 (in percent), support}"""
-    scale = {key: 1 if key == "support" else 100 for key in scores}
-    return {
-        label: {key: scale[key] * float(values[k]) for key, values in scores.items()} for k, label in enumerate(labels)
-    }
+    in_percent = {key: values if key == "support" else 100 * values for key, values in scores.items()}
+    return {label: {key: float(values[k]) for key, values in in_percent.items()} for k, label in enumerate(labels)}
 
 
 def confusions(labels: Sequence[str], gold: np.ndarray, predicted: np.ndarray, count: int = 10) -> list[dict]:
