@@ -106,7 +106,7 @@ MUTANTS = [
     ("a run folder is made piece by piece", "experiments/training/folder.py", "    write_whole(run.folder, fill)",
      "    run.folder.mkdir(parents=True, exist_ok=True)\n    fill(run.folder)", "test_resume.py",
      "test_a_run_folder_is_there_as_a_whole_or_not_at_all"),
-    ("padding counts in the mean", "model/heads.py", "kept = mask[:, :, None].to(hidden.dtype)",
+    ("padding counts in the mean", "model/text_heads.py", "kept = mask[:, :, None].to(hidden.dtype)",
      "kept = torch.ones_like(mask[:, :, None]).to(hidden.dtype)", "model/test_heads.py", "test_padding_has_no_part_in_the_mean"),
     ("equal texts on both sides of a split", "data/splits.py", "groups.setdefault(normalised(row), [])",
      "groups.setdefault((index,), [])", "data/test_splits.py",

@@ -32,7 +32,6 @@ from experiments.bench.peers import check, through_peers
 from experiments.config.check import read_spec
 from experiments.terminal import refuse
 from experiments.training.state import Run
-from experiments.training.writer import Writer
 from model import machine
 
 Undo = contextlib.AbstractContextManager

@@ -40,8 +40,9 @@ from data.splits import contradictions, duplicates, mark
 from data.tokens import Tokens, tokenize
 from experiments.config.spec import ClassificationTask, EvalSpec, TextData, TextTask
 from experiments.tasks.base import Evaluated, Task, predict
-from model.heads import Head, Pooler, TaskModel, TextHead, binary_cross_entropy, cross_entropy, squared_error
+from model.heads import Head, TaskModel
 from model.machine import Machine
+from model.text_heads import Pooler, TextHead, binary_cross_entropy, cross_entropy, squared_error
 
 LOSSES = {"classification": cross_entropy, "multi_label": binary_cross_entropy, "regression": squared_error}
 

@@ -4,16 +4,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from model.heads import (
-    Heads,
-    SpanHead,
-    TextHead,
-    binary_cross_entropy,
-    candidates,
-    cross_entropy,
-    masked_mean,
-    squared_error,
-)
+from model.heads import Heads, SpanHead, candidates
+from model.text_heads import TextHead, binary_cross_entropy, cross_entropy, masked_mean, squared_error
 
 
 def make_batch():
