@@ -14,6 +14,7 @@ from experiments.records import SCORES
 from experiments.repetitions import flat, settings_of, spread
 from experiments.report.run import look_up
 
+STEADINESS = ("scatter", "per_100_steps", "volatility", "records_every")
 ENDED = ("finished", "stopped early")
 LIKELY = 0.05  # a p below it is called a difference
 ENOUGH_RUNS = 3  # in each row, to say that settings do not differ, and not only models
@@ -63,9 +64,6 @@ def remarks(summaries: list[dict], groups: list[tuple[dict, list[dict]]], rows: 
                 yield f"{each['name']} is {each['status']} and does not count"
         yield from duplicates(members)
     yield from (f"{each['name']} has no evaluation yet" for each in summaries if not each["best"])
-    every = every_steps(rows)
-    if len(every) > 1:
-        yield f"steadiness is not ranked: a loss is the mean of {', '.join(every)} steps"
 
 
 # ---- settings --------------------------------------------------------------------------------------------------------
@@ -148,7 +146,7 @@ def row_of(settings: dict, members: list[dict]) -> dict:
         "train_seconds": over(members, "seconds.train"),
         "tokens_per_second": over(members, "throughput.tokens_per_second"),
     }
-    row |= {name: over(members, f"stability.{name}") for name in (*STEADINESS, "records_every")}
+    row |= {name: over(members, f"stability.{name}") for name in STEADINESS}
     row |= {name: sum(look_up(each, f"stability.{name}") or 0 for each in members) for name in ("spikes", "nonfinite")}
     return row | {name: max(each[name] or 0 for each in members) for name in ("peak_memory_mb", "best_bytes")}
 
@@ -164,20 +162,13 @@ def by_epoch(members: list[dict]) -> list[dict]:
     return found
 
 
-STEADINESS = ("scatter", "per_100_steps", "volatility")
-
-
-def every_steps(rows: list[dict]) -> list[str]:
-    """For how many steps a loss stands, in any row. Steadiness compares only where that is one number."""
-    return sorted({f"{row['records_every']['mean']:g}" for row in rows if row["records_every"]})
-
-
 def leaders(rows: list[dict], metric: str | None) -> dict[str, int]:
     """{column: the number of the row that is best in it}, among those that have ended; not for columns in which all are
     equal, nor for those of which more is not known to be better."""
-    less = ("train_seconds", *(STEADINESS if len(every_steps(rows)) < 2 else ()))
-    columns = {name: [None if row[name] is None else -row[name]["mean"] for row in rows] for name in less}
-    columns["peak_memory_mb"] = [-row["peak_memory_mb"] for row in rows]
+    columns = {
+        "train_seconds": [-row["train_seconds"]["mean"] for row in rows],
+        "peak_memory_mb": [-row["peak_memory_mb"] for row in rows],
+    }
     for name in {name for row in rows for name in row["metrics"]} if metric else ():
         known = metric_of(name)
         if known.decides or known.shown in ("line", "table") or name == metric:

@@ -6,15 +6,15 @@ The formula of a figure is in the docstring of the function that computes it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from experiments.config.metrics import mean_sd, number
 from experiments.report import progress, texts, training
 from experiments.report.run import Run
 from experiments.report.suggestions import suggestions
-from experiments.report.texts import Text, unless_zero, with_spread
-from experiments.terminal import amount
+from experiments.report.texts import Text, unless_zero
+from experiments.terminal import amount, duration
 
 SCHEMA = 2  # goes up whenever a name goes away or means something else; new names may appear without
 
@@ -53,7 +53,7 @@ class Section:
 
     title: str
     figures: tuple[Figure, ...]
-    words: dict[str, str]
+    words: dict[str, str] = field(default_factory=dict)
 
 
 def data_in_words(run: Run) -> dict[str, dict[str, str]]:
@@ -69,12 +69,9 @@ def events(run: Run) -> list[str]:
     return [f"{record['event']} at step {record['step']}: {message}".rstrip(": ") for record, message in found]
 
 
-SPIKE = "losses above the mean of the 20 before by 3 of their standard deviations and by 10 %"
-STEADINESS = {
+WORDS = {  # that need an explanation wherever they are shown
     "oscillation": "a change from one loss to the next by more than the threshold (1 % unless told)",
-    "spike": SPIKE,
-}
-VERDICT = {
+    "spike": "a loss above the mean of the 20 before it by 3 of their standard deviations and by 10 %",
     "overfitting": "the dev loss is 2 % above its lowest, the training loss below, eval.metric no better",
     "underfitting": "ended with a training loss that fell by less than half; or in the last interval, the dev loss "
     "fell by 5 % and eval.metric got better by half of its interval",
@@ -97,13 +94,14 @@ HEAD = Section("", (
     Figure("steps_planned", "optimizer steps to be done in all", compute=lambda run: run.start["steps_planned"]),
     Figure("task", "what it trains: span_qa, classification, multi_label, regression; several joined by ' and '",
            "{}", "run", lambda run: " and ".join(dict.fromkeys(task["task"] for task in run.spec["tasks"].values()))),
-    Figure("pretrained", "the name of the pretrained weights", "{}", "run", lambda run: run.start["pretrained"]["name"]),
+    Figure("pretrained", "the name of the pretrained weights", "{}", "run", lambda run:
+           run.start["pretrained"]["name"]),
     Figure("device", "cpu, cuda, mps", "{}", "run", lambda run: run.start["device"]),
     Figure("precision", "bf16, fp16, fp32", "{}", "run", lambda run: run.start["precision"]),
     Figure("data.<task>.<split>", "how much each split of a task has, in words", texts.data, None, data_in_words),
     Figure("fingerprints.<task>.<split>", "sha256 of what each split of a task was made from",
            compute=lambda run: run.start["data"].get("fingerprints") or {}),
-), {})  # fmt: skip
+))  # fmt: skip
 
 EVALUATIONS = Section("Evaluations", (
     Figure("evaluations[]", "an evaluation of the development set", compute=lambda run: run.evaluations),
@@ -111,12 +109,13 @@ EVALUATIONS = Section("Evaluations", (
     Figure("evaluations[].step", "after which optimizer step", "{}"),
     Figure("evaluations[].epoch", "after how many epochs", "{:.2f}"),
     Figure("evaluations[].phase", "phase that the run was in", "{}"),
-    Figure("evaluations[].train_seconds", "seconds in training steps since the evaluation before", texts.seconds,
+    Figure("evaluations[].train_seconds", "seconds in training steps since the evaluation before", texts.spent,
            "training"),
     Figure("evaluations[].train_loss", "mean training loss since the evaluation before", "{:.3f}"),
     Figure("evaluations[].metrics.<metric>", "each metric, and the loss, on the development set", texts.metrics),
     Figure("evaluations[].on_train.<metric>", "the same on a sample of the training set; null without "
-           "eval.train_sample", texts.on_train),
+           "eval.train_sample", 
+           lambda found, row: {f"{row['metric']} on train": number(found.get(row["metric"]), row["metric"])}),
     Figure("best", "the best of the evaluations by eval.metric, null where there is none", texts.best, None,
            lambda run: run.best),
     Figure("final", "the last of the evaluations, null where there is none", compute=lambda run: run.final),
@@ -124,7 +123,7 @@ EVALUATIONS = Section("Evaluations", (
            "final - best", lambda run: progress.difference(run.final, run.best) if run.best else None),
     Figure("after_best.<figure>", "evaluations, steps, seconds of training and their share of all training, which "
            "stopping at the best would have saved", texts.after_best, None, progress.after_best),
-), {})  # fmt: skip
+))  # fmt: skip
 
 
 def course(of: str) -> tuple[Figure, ...]:
@@ -133,7 +132,7 @@ def course(of: str) -> tuple[Figure, ...]:
         Figure(f"{of}.train_loss", "mean training loss", "{:.3f}"),
         Figure(f"{of}.evaluation", "the last of the evaluations in it, null where there is none", texts.last),
         Figure(f"{of}.highest_lr", "the highest learning rate of any part of the model", "{:.2g}"),
-        Figure(f"{of}.seconds", "seconds of training", texts.seconds, "training"),
+        Figure(f"{of}.seconds", "seconds of training", texts.spent, "training"),
     )
 
 
@@ -141,7 +140,7 @@ EPOCHS = Section("Epochs", (
     Figure("epochs[]", "an epoch, the last one may be part of one", compute=progress.epochs),
     Figure("epochs[].epoch", "its number, from 1", "{}"),
     *course("epochs[]"),
-), {})  # fmt: skip
+))  # fmt: skip
 
 PHASES = Section("Phases", (
     Figure("parameters", "how many the model has", compute=lambda run: run.start["parameters"]),
@@ -152,14 +151,16 @@ PHASES = Section("Phases", (
     Figure("phases[].share", "share of all parameters that trains"),
     *course("phases[]"),
     Figure("phases[].change.<metric>", "each metric at its last evaluation less at the last one before the phase",
-           texts.change),
-), {})  # fmt: skip
+           
+           lambda found, row: number(found.get(row["metric"]), row["metric"], "+")),
+))  # fmt: skip
 
 HEALTH = Section("Health", (
     Figure("generalisation", "training against development, null before the first evaluation",
            compute=progress.generalisation),
     Figure("generalisation.verdict", "overfitting, underfitting, healthy, diverged, or unknown (a single evaluation)",
-           texts.verdict),
+           
+           lambda found, report: f"{found} so far" if report["status"] == "unfinished" else found),
     Figure("generalisation.since", "the step since which it overfits", "since step {}", "verdict"),
     Figure("generalisation.learnt", "1 - last training loss / first training loss"),
     Figure("generalisation.last_fall", "by how much the dev loss fell in the last interval"),
@@ -168,20 +169,21 @@ HEALTH = Section("Health", (
     Figure("generalisation.metric_gap.<end>", "how much better eval.metric is on the training sample than on dev, "
            "first and last; null without a sample", texts.metric_gap),
     Figure("generalisation.remarks[]", "why dev comes out better than training, or the loss contradicts the metric",
-           lambda found, _: found, "mind"),
+           texts.every, "mind"),
     Figure("stability", "how steadily it trained", compute=training.stability),
     Figure("stability.threshold", "the relative change of the loss that counts as an oscillation"),
     Figure("stability.losses", "finite training losses"),
     Figure("stability.records_every", "steps from one loss to the next, median"),
-    Figure("stability.oscillations", "changes from one loss to the next that are larger than the threshold",
-           texts.oscillations),
+    Figure("stability.oscillations", "changes from one loss to the next that are larger than the threshold", lambda n, s:
+           f"{n} in {s['stability']['losses'] - 1} changes of the loss, by more than {s['stability']['threshold']:.2g}"),
     Figure("stability.per_100_steps", "oscillations in 100 steps", "{:.1f} per 100 steps", "oscillations"),
     Figure("stability.volatility", "mean of the rolling standard deviation of 20 losses, their trend included",
            "{:.3f}"),
     Figure("stability.scatter", "the same around the straight line through those 20 losses", "{:.3f}"),
-    Figure("stability.spikes", SPIKE, "{}"),
+    Figure("stability.spikes", "how many losses are spikes", "{}"),
     Figure("stability.gradient.<percentile>", "p50, p90, p99 and max of the gradient norm before clipping",
-           texts.percentiles, "gradient norm"),
+           
+           lambda found, _: ", ".join(f"{name} {value:.2f}" for name, value in found.items()), "gradient norm"),
     Figure("stability.clipped", "share of the steps in which clipping bit", "clipped in {:.0%} of the steps",
            "gradient norm"),
     Figure("stability.nonfinite", "steps skipped because loss or gradient was not finite",
@@ -190,31 +192,33 @@ HEALTH = Section("Health", (
            "not finite"),
     Figure("coverage", "how often and on how much it was judged", compute=progress.coverage),
     Figure("coverage.evaluations", "how many there were", "{} evaluations", "coverage"),
-    Figure("coverage.examples.<task>", "development examples", texts.dev_sets, "coverage"),
+    Figure("coverage.examples.<task>", "development examples", lambda found, _: ", ".join(
+           f"{count:,} examples of {task}" for task, count in found.items()), "coverage"),
     Figure("coverage.intervals.<metric>.<end>", "95 % interval of a metric at the best evaluation: low, high, and by "
            "what, bootstrap over the examples or Wilson"),
-), STEADINESS | VERDICT)  # fmt: skip
+), WORDS)  # fmt: skip
 
 COST = Section("Cost", (
     Figure("seconds.<part>", "total; train: in training steps, the making of batches included; data: in making "
            "batches; eval; checkpoint", texts.clock, "time", training.seconds),
     Figure("throughput.<figure>", "tokens_per_second: real tokens (no padding) / seconds of training; median over the "
            "records; examples_per_second, of windows of questions; padding: its share in all tokens computed",
-           texts.speed, "speed", training.throughput),
+           "{0[median]:,.0f} real tokens/s, {0[examples_per_second]:,.0f} examples/s, {0[padding]:.1%} padding",
+           "speed", training.throughput),
     Figure("peak_memory_mb", "MiB, of the process or of the accelerator", unless_zero("{:,} MiB at its peak"), "memory",
            training.peak_memory),
     Figure("best_bytes", "size of the best checkpoint, once the run has ended", lambda size, _:
            f"best checkpoint {texts.megabytes(size, _)}", "memory", lambda run: (run.end or {}).get("best_bytes")),
-), {})  # fmt: skip
+))  # fmt: skip
 
 NEXT = Section("Suggestions", (
-    Figure("suggestions[]", "up to five, each with its number", lambda found, _: found, "try"),
-), {})  # fmt: skip
+    Figure("suggestions[]", "up to five, each with its number", texts.every, "try"),
+))  # fmt: skip
 
 NOTES = Section("Events and notes", (
-    Figure("events[]", "what happened", texts.events, "event", events),
-    Figure("remarks[]", "what the metrics file lacks", lambda found, _: found, "note", lambda run: run.records.remarks),
-), {})  # fmt: skip
+    Figure("events[]", "what happened", texts.every, "event", events),
+    Figure("remarks[]", "what the metrics file lacks", texts.every, "note", lambda run: run.records.remarks),
+))  # fmt: skip
 
 SECTIONS = (HEAD, EVALUATIONS, EPOCHS, PHASES, HEALTH, COST, NEXT, NOTES)
 ONE_RUN = tuple(figure for section in SECTIONS for figure in section.figures)
@@ -232,23 +236,25 @@ ROWS = Section("Runs", (
            texts.metric_means),
     Figure("rows[].final_minus_best", "last value of eval.metric less the best; mean, sd, n",
            lambda found, row: mean_sd(found, row["metric"]), "since best"),
-    Figure("rows[].settings.<setting>", "the row's value of each setting in which the runs differ", texts.settings),
-    Figure("rows[].by_epoch[]", "eval.metric at the last evaluation of each epoch; mean, sd, n", texts.epoch_means),
-    Figure("rows[].scatter", "standard deviation of 20 losses around their trend; mean, sd, n", with_spread("{:.3f}")),
-    Figure("rows[].per_100_steps", "oscillations in 100 steps; mean, sd, n", with_spread("{:.1f}"), "osc. per 100"),
-    Figure("rows[].volatility", "standard deviation of 20 losses; mean, sd, n", with_spread("{:.3f}")),
-    Figure("rows[].records_every", "steps from one loss to the next; mean, sd, n"),
+    Figure("rows[].settings.<setting>", "the row's value of each setting in which the runs differ", 
+           lambda found, _: {key: "-" if value is None else str(value) for key, value in found.items()}),
+    Figure("rows[].by_epoch[]", "eval.metric at the last evaluation of each epoch; mean, sd, n", 
+           lambda found, row: {f"epoch {i}": mean_sd(each, row["metric"]) for i, each in enumerate(found, 1)}),
+    Figure("rows[].scatter", "standard deviation of 20 losses around their trend; mean, sd, n", lambda found, _: mean_sd(found, "")),
+    Figure("rows[].per_100_steps", "oscillations in 100 steps; mean, sd, n", "{[mean]:.1f}", "osc. per 100"),
+    Figure("rows[].volatility", "standard deviation of 20 losses; mean, sd, n", lambda found, _: mean_sd(found, "")),
+    Figure("rows[].records_every", "steps from one loss to the next; mean, sd, n", "{[mean]:g}", "steps a loss"),
     Figure("rows[].spikes", "losses far above the 20 before them, in all runs", "{}"),
     Figure("rows[].nonfinite", "steps without a finite loss or gradient, in all runs", "{}", "not finite"),
-    Figure("rows[].verdicts.<verdict>", "how many runs have a verdict", texts.verdicts, "verdict"),
+    Figure("rows[].verdicts.<verdict>", "how many runs have a verdict", lambda found, _: ", ".join(f"{n} {name}" for name, n in found.items()), "verdict"),
     Figure("rows[].trainable", "parameters that train, in the phase with the most", lambda n, _: amount(n), "trains"),
-    Figure("rows[].train_seconds", "seconds in training steps; mean, sd, n", lambda v, _: texts.seconds(v["mean"], _),
+    Figure("rows[].train_seconds", "seconds in training steps; mean, sd, n", lambda found, _: duration(found["mean"]),
            "training"),
     Figure("rows[].tokens_per_second", "real tokens a second in training; mean, sd, n",
-           lambda found, _: f"{found['mean']:,.0f}", "tokens/s"),
+           "{[mean]:,.0f}", "tokens/s"),
     Figure("rows[].peak_memory_mb", "MiB, the highest of the runs", "{:,} MiB", "memory"),
     Figure("rows[].best_bytes", "size of the best checkpoint, the largest of the runs", texts.megabytes, "checkpoint"),
-), STEADINESS | VERDICT)  # fmt: skip
+), WORDS)  # fmt: skip
 
 DIFFERENCES = Section("Against the first", (
     Figure("differences[]", "a row against the first"),
@@ -258,9 +264,7 @@ DIFFERENCES = Section("Against the first", (
     Figure("differences[].verdict", "distinguishable (as models), not distinguishable, too few runs", "{}"),
     Figure("differences[].tests[]", "paired bootstrap over the development examples, Welch's t over the runs",
            texts.tests),
-    Figure("differences[].tests[].test", "paired bootstrap or Welch's t"),
-    Figure("differences[].tests[].p", "two-sided"),
-    Figure("differences[].tests[].n", "examples, or runs of the smaller row"),
+    Figure("differences[].tests[].<figure>", "test: paired bootstrap or Welch's t; p: two-sided; n: examples, or runs of the smaller row"),
     Figure("differences[].untested", "why there is no bootstrap", "{}", "no bootstrap"),
 ), {"distinguishable": "every test has p < 0.05, Welch's among them; as models: the bootstrap alone, with fewer than "
                        "three runs in a row, so other seeds may come out the other way"})  # fmt: skip

@@ -3,7 +3,7 @@
 import html
 
 from data.files import one_line
-from experiments.report.charts import CHARTS, COLOURS, chart
+from experiments.report.charts import COLOURS, for_page
 from experiments.report.render import Block, terminal
 from experiments.report.run import Run
 
@@ -13,7 +13,7 @@ STYLE = """
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --paper: #16181b; --line: #3a3d42 } }
 body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper); margin: 0 auto;
        padding: 1rem; max-width: 1100px }
-h2 { font-size: 1.05rem; margin: 1.6rem 0 .4rem } pre { font-size: .8rem } pre, .wide { overflow-x: auto }
+pre { font-size: .8rem } pre, .wide { overflow-x: auto }
 svg { min-width: 560px; width: 100%; height: auto; display: block }
 fieldset { border: 1px solid var(--line); position: sticky; top: 0; background: var(--paper) }
 label { margin-right: 1rem; white-space: nowrap } .swatch { display: inline-block; width: .8em; height: .8em }
@@ -35,9 +35,7 @@ def as_page(blocks: list[Block], runs: list[Run]) -> str:
     if len(runs) > 1:
         boxes = [legend_box(i, one_line(run.spec["name"])) for i, run in enumerate(runs)]
         parts.append(f"<fieldset><legend>Runs</legend>{''.join(boxes)}</fieldset>")
-    for name, caption in CHARTS.items():
-        svg = chart(name, runs)
-        parts += [f'<h2>{html.escape(caption)}</h2><div class="wide">{svg}</div>'] if svg else []
+    parts.append(f'<div class="wide">{for_page(runs)}</div>')
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1">'

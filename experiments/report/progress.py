@@ -78,12 +78,9 @@ def phases(run: Run) -> list[dict]:
 def generalisation(run: Run) -> dict | None:
     """Training against development; None before the first evaluation.
 
-    footing     "same" where both losses are measured in evaluation mode, because the run evaluates a sample of the
-                training set too (eval.train_sample); else "training mode"
-    learnt      1 - last training loss / first training loss; from 4.0 to 1.0: 0.75
-    gap         dev loss less training loss
-    metric_gap  by how much eval.metric is better on the sample of the training set than on the development set
-    verdict     see verdict_of
+    footing: "same" where both losses are measured in evaluation mode, because the run evaluates a sample of the
+    training set too (eval.train_sample). learnt: 1 - last training loss / first; from 4.0 to 1.0: 0.75. gap: dev loss
+    less training loss. metric_gap: how much better eval.metric is on the sample. verdict: see verdict_of.
     """
     same = all(look_up(row, "on_train.loss") is not None for row in run.evaluations)
     rows = courses(run, same)
@@ -192,7 +189,7 @@ def intervals(run: Run) -> dict[str, dict]:
 
 
 def half_interval(interval: dict | None) -> float | None:
-    return interval and (interval["high"] - interval["low"]) / 2
+    return (interval["high"] - interval["low"]) / 2 if interval else None
 
 
 def dev_examples(run: Run) -> dict[str, int]:

@@ -10,25 +10,22 @@ from experiments.config.metrics import mean_sd, number, shown_in
 from experiments.report.run import look_up
 from experiments.terminal import duration
 
-MOST_EVENTS = 5  # of one kind that are shown
-
-
+MOST_LINES = 10  # of events, remarks and suggestions each
 Text = Callable[[Any, dict], str | list[str] | dict[str, str] | None]
+
+
+def every(found: list[str], _) -> list[str]:
+    """A line for each of the first ones, and how many more there are."""
+    return found if len(found) <= MOST_LINES else [*found[:MOST_LINES], f"{len(found) - MOST_LINES} more"]
+
+
+def spent(seconds: float, _) -> str:
+    return duration(seconds)
 
 
 def unless_zero(template: str) -> Text:
     """A text that is left out where the value is zero."""
     return lambda value, _: template.format(value) if value else None
-
-
-def with_spread(template: str) -> Text:
-    """The text of a {"mean", "sd", "n"}: "0.12 ± 0.03" """
-    both = f"{template} ± {template}"
-    return lambda v, _: template.format(v["mean"]) if v["sd"] is None else both.format(v["mean"], v["sd"])
-
-
-def seconds(value: float, _) -> str:
-    return duration(value)
 
 
 def clock(found: dict, _) -> str:
@@ -38,13 +35,8 @@ def clock(found: dict, _) -> str:
 
 
 def after_best(found: dict, _) -> str | None:
-    spent = f"{duration(found['seconds'])} of training, {found['share']:.0%} of it all, saved by stopping there"
-    return f"{found['evaluations']} evaluations, {found['steps']} steps, {spent}" if found["steps"] else None
-
-
-def speed(found: dict, _) -> str:
-    rates = f"{found['median']:,.0f} real tokens/s, {found['examples_per_second']:,.0f} examples/s"
-    return f"{rates}, {found['padding']:.1%} padding"
+    time = f"{duration(found['seconds'])} of training, {found['share']:.0%} of it all, saved by stopping there"
+    return f"{found['evaluations']} evaluations, {found['steps']} steps, {time}" if found["steps"] else None
 
 
 def shown_metrics(metrics: dict, deciding: str) -> list[str]:
@@ -61,11 +53,6 @@ def metrics(found: dict, report: dict) -> dict[str, str]:
     return {column_of(name): number(found[name], name) for name in shown_metrics(found, report["metric"])}
 
 
-def on_train(found: dict, report: dict) -> dict[str, str]:
-    metric = report["metric"]
-    return {f"{metric} on train": number(found.get(metric), metric)}
-
-
 def last(evaluation: dict, report: dict) -> dict[str, str]:
     """The loss and the deciding metric of an evaluation."""
     return {column_of(name): number(evaluation["metrics"].get(name), name) for name in ("loss", report["metric"])}
@@ -77,16 +64,6 @@ def data(found: dict, _) -> dict[str, str]:
         f"data of {task}": ", ".join(f"{split} {count}" for split, count in splits.items())
         for task, splits in found.items()
     }
-
-
-def events(found: list[str], _) -> list[str]:
-    """The first few events of each kind, and how many more there were."""
-    kinds: dict[str, list[str]] = {}
-    for event in found:
-        kinds.setdefault(event.partition(" at step ")[0], []).append(event)
-    shown = [event for each in kinds.values() for event in each[:MOST_EVENTS]]
-    more = {kind: len(each) - MOST_EVENTS for kind, each in kinds.items()}
-    return shown + [f"{kind}: {count} more" for kind, count in more.items() if count > 0]
 
 
 def best(row: dict, report: dict) -> str:
@@ -108,35 +85,13 @@ def difference(change: dict, report: dict) -> str | None:
 
 def gap(found: dict, report: dict) -> str:
     mode = "evaluation" if report["generalisation"]["footing"] == "same" else "training"
-    return (
-        f"dev loss - training loss {found['first']:+.3f} first, {found['last']:+.3f} last, training loss in {mode} mode"
-    )
+    ends = f"{found['first']:+.3f} first, {found['last']:+.3f} last"
+    return f"dev loss - training loss {ends}, training loss in {mode} mode"
 
 
 def metric_gap(found: dict, report: dict) -> str:
     first, last = (number(found[end], report["metric"], "+") for end in ("first", "last"))
     return f"{report['metric']} on the training sample - on dev {first} first, {last} last"
-
-
-def oscillations(count: int, report: dict) -> str:
-    found = report["stability"]
-    return f"{count} in {found['losses'] - 1} changes of the loss, by more than {100 * found['threshold']:g} %"
-
-
-def change(found: dict, row: dict) -> str:
-    return number(found.get(row["metric"]), row["metric"], "+")
-
-
-def verdict(found: str, report: dict) -> str:
-    return f"{found} so far" if report["status"] == "unfinished" else found
-
-
-def percentiles(found: dict, _) -> str:
-    return ", ".join(f"{name} {value:.2f}" for name, value in found.items())
-
-
-def dev_sets(found: dict, _) -> str:
-    return "on " + ", ".join(f"{count:,} examples of {task}" for task, count in found.items())
 
 
 def megabytes(size: int, _) -> str:
@@ -155,18 +110,6 @@ def row_name(place: int, report: dict) -> dict[str, str]:
 
 def metric_means(found: dict, row: dict) -> dict[str, str]:
     return {column_of(name): mean_sd(found[name], name) for name in shown_metrics(found, row["metric"])}
-
-
-def epoch_means(found: list[dict], row: dict) -> dict[str, str]:
-    return {f"epoch {epoch}": mean_sd(each, row["metric"]) for epoch, each in enumerate(found, 1)}
-
-
-def settings(found: dict, _) -> dict[str, str]:
-    return {key: "-" if value is None else str(value) for key, value in found.items()}
-
-
-def verdicts(found: dict[str, int], _) -> str:
-    return ", ".join(f"{count} {name}" if len(found) > 1 else name for name, count in found.items())
 
 
 def tests(found: list[dict], _) -> dict[str, str]:
