@@ -31,7 +31,7 @@ def compare(summaries: list[dict]) -> dict:
     metric = metrics.pop() if len(metrics) == 1 else None
     if metric:
         sign = direction(metric)
-        groups.sort(key=lambda group: (not has_ended(group[1][0]), -sign * score(counted(group[1]))))
+        groups.sort(key=lambda group: (not has_ended(counted(group[1])[0]), -sign * score(counted(group[1]))))
     members = [counted(found) for _, found in groups]
     rows = [{"row": i, **row_of(settings, members[i])} for i, (settings, _) in enumerate(groups)]
     ended = [i for i, row in enumerate(rows) if row["ended"] and metric]

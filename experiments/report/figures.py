@@ -6,7 +6,7 @@ The formula of a figure is in the docstring of the function that computes it.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from experiments.config.metrics import mean_sd, number
@@ -49,11 +49,10 @@ class Figure:
 
 @dataclass(frozen=True)
 class Section:
-    """Figures that are shown together, and lines under them that explain a word: {word: meaning}."""
+    """Figures that are shown together."""
 
     title: str
     figures: tuple[Figure, ...]
-    words: dict[str, str] = field(default_factory=dict)
 
 
 def data_in_words(run: Run) -> dict[str, dict[str, str]]:
@@ -69,12 +68,14 @@ def events(run: Run) -> list[str]:
     return [f"{record['event']} at step {record['step']}: {message}".rstrip(": ") for record, message in found]
 
 
-WORDS = {  # that need an explanation wherever they are shown
+WORDS = {  # that need an explanation
     "oscillation": "a change from one loss to the next by more than the threshold (1 % unless told)",
-    "spike": "a loss above the mean of the 20 before it by 3 of their standard deviations and by 10 %",
+    "spike": "a loss 3 standard deviations and 10 % above the mean of the 20 losses before it",
     "overfitting": "the dev loss is 2 % above its lowest, the training loss below, eval.metric no better",
     "underfitting": "ended with a training loss that fell by less than half; or in the last interval, the dev loss "
     "fell by 5 % and eval.metric got better by half of its interval",
+    "distinguishable": "every test has p < 0.05, Welch's among them; as models: the bootstrap alone, with fewer than "
+    "three runs in a row, so other seeds may come out the other way",
 }
 
 # ---- one run ---------------------------------------------------------------------------------------------------------
@@ -114,7 +115,7 @@ EVALUATIONS = Section("Evaluations", (
     Figure("evaluations[].train_loss", "mean training loss since the evaluation before", "{:.3f}"),
     Figure("evaluations[].metrics.<metric>", "each metric, and the loss, on the development set", texts.metrics),
     Figure("evaluations[].on_train.<metric>", "the same on a sample of the training set; null without "
-           "eval.train_sample", 
+           "eval.train_sample",
            lambda found, row: {f"{row['metric']} on train": number(found.get(row["metric"]), row["metric"])}),
     Figure("best", "the best of the evaluations by eval.metric, null where there is none", texts.best, None,
            lambda run: run.best),
@@ -151,38 +152,35 @@ PHASES = Section("Phases", (
     Figure("phases[].share", "share of all parameters that trains"),
     *course("phases[]"),
     Figure("phases[].change.<metric>", "each metric at its last evaluation less at the last one before the phase",
-           
+
            lambda found, row: number(found.get(row["metric"]), row["metric"], "+")),
 ))  # fmt: skip
 
 HEALTH = Section("Health", (
     Figure("generalisation", "training against development, null before the first evaluation",
            compute=progress.generalisation),
+    Figure("generalisation.<figure>", "learnt: 1 - last training loss / first; last_fall: of the dev loss, in the last "
+           "interval; footing: same (both losses are measured in evaluation mode) or training mode"),
     Figure("generalisation.verdict", "overfitting, underfitting, healthy, diverged, or unknown (a single evaluation)",
-           
+
            lambda found, report: f"{found} so far" if report["status"] == "unfinished" else found),
     Figure("generalisation.since", "the step since which it overfits", "since step {}", "verdict"),
-    Figure("generalisation.learnt", "1 - last training loss / first training loss"),
-    Figure("generalisation.last_fall", "by how much the dev loss fell in the last interval"),
     Figure("generalisation.gap.<end>", "dev loss less training loss, at the first and the last evaluation", texts.gap),
-    Figure("generalisation.footing", "same: both losses are measured in evaluation mode; or training mode"),
     Figure("generalisation.metric_gap.<end>", "how much better eval.metric is on the training sample than on dev, "
            "first and last; null without a sample", texts.metric_gap),
     Figure("generalisation.remarks[]", "why dev comes out better than training, or the loss contradicts the metric",
            texts.every, "mind"),
     Figure("stability", "how steadily it trained", compute=training.stability),
-    Figure("stability.threshold", "the relative change of the loss that counts as an oscillation"),
-    Figure("stability.losses", "finite training losses"),
-    Figure("stability.records_every", "steps from one loss to the next, median"),
-    Figure("stability.oscillations", "changes from one loss to the next that are larger than the threshold", lambda n, s:
-           f"{n} in {s['stability']['losses'] - 1} changes of the loss, by more than {s['stability']['threshold']:.2g}"),
+    Figure("stability.<figure>", "threshold: the relative change that counts as an oscillation; losses: how many are "
+           "finite; records_every: steps from one to the next, median"),
+    Figure("stability.oscillations", "changes from one loss to the next beyond the threshold", texts.oscillations),
     Figure("stability.per_100_steps", "oscillations in 100 steps", "{:.1f} per 100 steps", "oscillations"),
     Figure("stability.volatility", "mean of the rolling standard deviation of 20 losses, their trend included",
            "{:.3f}"),
     Figure("stability.scatter", "the same around the straight line through those 20 losses", "{:.3f}"),
     Figure("stability.spikes", "how many losses are spikes", "{}"),
     Figure("stability.gradient.<percentile>", "p50, p90, p99 and max of the gradient norm before clipping",
-           
+
            lambda found, _: ", ".join(f"{name} {value:.2f}" for name, value in found.items()), "gradient norm"),
     Figure("stability.clipped", "share of the steps in which clipping bit", "clipped in {:.0%} of the steps",
            "gradient norm"),
@@ -192,21 +190,21 @@ HEALTH = Section("Health", (
            "not finite"),
     Figure("coverage", "how often and on how much it was judged", compute=progress.coverage),
     Figure("coverage.evaluations", "how many there were", "{} evaluations", "coverage"),
+    Figure("coverage.interval.<end>", "95 % interval of eval.metric at the best evaluation: low, high, and by what, "
+           "bootstrap over the examples or Wilson"),
     Figure("coverage.examples.<task>", "development examples", lambda found, _: ", ".join(
            f"{count:,} examples of {task}" for task, count in found.items()), "coverage"),
-    Figure("coverage.intervals.<metric>.<end>", "95 % interval of a metric at the best evaluation: low, high, and by "
-           "what, bootstrap over the examples or Wilson"),
-), WORDS)  # fmt: skip
+))  # fmt: skip
 
 COST = Section("Cost", (
     Figure("seconds.<part>", "total; train: in training steps, the making of batches included; data: in making "
            "batches; eval; checkpoint", texts.clock, "time", training.seconds),
-    Figure("throughput.<figure>", "tokens_per_second: real tokens (no padding) / seconds of training; median over the "
-           "records; examples_per_second, of windows of questions; padding: its share in all tokens computed",
+    Figure("throughput.<figure>", "tokens_per_second: real tokens (no padding) / seconds of training; median, over "
+           "the records; examples_per_second, of windows of questions; padding: its share in all tokens computed",
            "{0[median]:,.0f} real tokens/s, {0[examples_per_second]:,.0f} examples/s, {0[padding]:.1%} padding",
            "speed", training.throughput),
     Figure("peak_memory_mb", "MiB, of the process or of the accelerator", unless_zero("{:,} MiB at its peak"), "memory",
-           training.peak_memory),
+           lambda run: int(max(run.train["peak_memory_mb"], default=0))),
     Figure("best_bytes", "size of the best checkpoint, once the run has ended", lambda size, _:
            f"best checkpoint {texts.megabytes(size, _)}", "memory", lambda run: (run.end or {}).get("best_bytes")),
 ))  # fmt: skip
@@ -229,24 +227,22 @@ ROWS = Section("Runs", (
     Figure("rows[]", "runs that share all but seed and fold, the best row first"),
     Figure("rows[].row", "its number, from 0", texts.row_name),
     Figure("rows[].runs[]", "the names of the runs", lambda runs, _: str(len(runs)), "n"),
-    Figure("rows[].seeds[]", "their seeds"),
-    Figure("rows[].ended", "whether they have ended; a row that has not leads in nothing"),
-    Figure("rows[].metric", "eval.metric of the row"),
+    Figure("rows[].<figure>", "seeds; metric: its eval.metric; ended: whether its runs have, else it leads in nothing"),
     Figure("rows[].metrics.<metric>", "mean, sd, n of each metric over the runs, at each one's best evaluation",
-           texts.metric_means),
+           texts.metrics),
     Figure("rows[].final_minus_best", "last value of eval.metric less the best; mean, sd, n",
            lambda found, row: mean_sd(found, row["metric"]), "since best"),
-    Figure("rows[].settings.<setting>", "the row's value of each setting in which the runs differ", 
+    Figure("rows[].settings.<setting>", "the row's value of each setting in which the runs differ",
            lambda found, _: {key: "-" if value is None else str(value) for key, value in found.items()}),
-    Figure("rows[].by_epoch[]", "eval.metric at the last evaluation of each epoch; mean, sd, n", 
+    Figure("rows[].by_epoch[]", "eval.metric at the last evaluation of each epoch; mean, sd, n",
            lambda found, row: {f"epoch {i}": mean_sd(each, row["metric"]) for i, each in enumerate(found, 1)}),
-    Figure("rows[].scatter", "standard deviation of 20 losses around their trend; mean, sd, n", lambda found, _: mean_sd(found, "")),
-    Figure("rows[].per_100_steps", "oscillations in 100 steps; mean, sd, n", "{[mean]:.1f}", "osc. per 100"),
-    Figure("rows[].volatility", "standard deviation of 20 losses; mean, sd, n", lambda found, _: mean_sd(found, "")),
+    Figure("rows[].scatter", "standard deviation of 20 losses around their trend; mean, sd, n", texts.spread),
+    Figure("rows[].per_100_steps", "oscillations in 100 steps; mean, sd, n", texts.spread, "osc. per 100"),
+    Figure("rows[].volatility", "standard deviation of 20 losses; mean, sd, n", texts.spread),
     Figure("rows[].records_every", "steps from one loss to the next; mean, sd, n", "{[mean]:g}", "steps a loss"),
     Figure("rows[].spikes", "losses far above the 20 before them, in all runs", "{}"),
     Figure("rows[].nonfinite", "steps without a finite loss or gradient, in all runs", "{}", "not finite"),
-    Figure("rows[].verdicts.<verdict>", "how many runs have a verdict", lambda found, _: ", ".join(f"{n} {name}" for name, n in found.items()), "verdict"),
+    Figure("rows[].verdicts.<verdict>", "how many runs have a verdict", texts.verdicts, "verdict"),
     Figure("rows[].trainable", "parameters that train, in the phase with the most", lambda n, _: amount(n), "trains"),
     Figure("rows[].train_seconds", "seconds in training steps; mean, sd, n", lambda found, _: duration(found["mean"]),
            "training"),
@@ -254,7 +250,7 @@ ROWS = Section("Runs", (
            "{[mean]:,.0f}", "tokens/s"),
     Figure("rows[].peak_memory_mb", "MiB, the highest of the runs", "{:,} MiB", "memory"),
     Figure("rows[].best_bytes", "size of the best checkpoint, the largest of the runs", texts.megabytes, "checkpoint"),
-), WORDS)  # fmt: skip
+))  # fmt: skip
 
 DIFFERENCES = Section("Against the first", (
     Figure("differences[]", "a row against the first"),
@@ -264,10 +260,9 @@ DIFFERENCES = Section("Against the first", (
     Figure("differences[].verdict", "distinguishable (as models), not distinguishable, too few runs", "{}"),
     Figure("differences[].tests[]", "paired bootstrap over the development examples, Welch's t over the runs",
            texts.tests),
-    Figure("differences[].tests[].<figure>", "test: paired bootstrap or Welch's t; p: two-sided; n: examples, or runs of the smaller row"),
+    Figure("differences[].tests[].<figure>", "test; p, two-sided; n, the examples, or the runs of the smaller row"),
     Figure("differences[].untested", "why there is no bootstrap", "{}", "no bootstrap"),
-), {"distinguishable": "every test has p < 0.05, Welch's among them; as models: the bootstrap alone, with fewer than "
-                       "three runs in a row, so other seeds may come out the other way"})  # fmt: skip
+))  # fmt: skip
 
 SEVERAL_RUNS = (
     HEAD.figures[0],

@@ -93,7 +93,8 @@ def generalisation(run: Run) -> dict | None:
     pairs = [(look_up(row, ["on_train", run.metric]), row["metrics"].get(run.metric)) for row in run.evaluations]
     ahead = [direction(run.metric) * (a - b) for a, b in pairs if same and a is not None and b is not None]
     gaps = [row["loss"] - row["train_loss"] for row in rows]
-    remarks = [dev_below_train(run.spec, same)] if gaps[-1] < 0 or (ahead and ahead[-1] < 0) else []
+    below = EASY.format(look_up(run.spec, "eval.train_sample")) if same else DROPOUT
+    remarks = [below] if gaps[-1] < 0 or (ahead and ahead[-1] < 0) else []
     if verdict == "healthy" and rises(lowest, last):
         risen = f"the dev loss has risen since step {lowest['step']} while {run.metric} got better"
         remarks.append(f"{risen}: the model is surer, of its mistakes too")
@@ -123,17 +124,7 @@ def courses(run: Run, same: bool) -> list[dict]:
 
 
 def verdict_of(run: Run, rows: list[dict], lowest: dict, learnt: float | None) -> str:
-    """Overfitting, underfitting, healthy, diverged or unknown, by this rule:
-
-    diverged       the run ended so, or its last dev loss is not finite
-    unknown        fewer than two evaluations
-    overfitting    the dev loss has risen by more than 2 % since its lowest evaluation, the training loss has fallen
-                   since, and eval.metric is no better than it was there
-    underfitting   the run has ended, and its training loss fell by less than half. Or the run has ended, the dev loss
-                   fell by more than 5 % in the last interval, and eval.metric got better by more than half of its 95 %
-                   interval
-    healthy        none of these
-    """
+    """Overfitting or underfitting as figures.WORDS has it; diverged where the run or its last dev loss did; unknown of one evaluation; else healthy."""
     if run.status == "diverged" or run.final["metrics"].get("loss") is None:
         return "diverged"
     if len(rows) < 2:
@@ -143,7 +134,7 @@ def verdict_of(run: Run, rows: list[dict], lowest: dict, learnt: float | None) -
         return "overfitting"
     if run.status == "unfinished":
         return "healthy"  # so far: it was meant to go on
-    better, sure = gained(before, last), half_interval(intervals(run).get(run.metric)) or 0
+    better, sure = gained(before, last), half_interval(interval(run)) or 0
     falls = before["loss"] - last["loss"] > FALL * before["loss"] and (better is None or better > sure)
     return "underfitting" if falls or (learnt is not None and learnt < LEARNT) else "healthy"
 
@@ -158,38 +149,33 @@ def gained(since: dict, last: dict) -> float | None:
     return None if last["score"] is None or since["score"] is None else last["score"] - since["score"]
 
 
-def dev_below_train(spec: dict, same: bool) -> str:
-    """Why a run comes out better on the development set than on its training set."""
-    if same:
-        sample = look_up(spec, "eval.train_sample")
-        return f"both are evaluated alike: an easier development set, or chance (the training sample has {sample})"
-    return (
-        "training loss is measured with dropout on, while the weights still move, and with label smoothing, weights of "
-        "labels and masked texts where the run has them"
-    )
-
+EASY = "both are evaluated alike: an easier development set, or chance (the training sample has {})"
+DROPOUT = (
+    "training loss is measured with dropout on, while the weights still move, and with label smoothing, weights of "
+    "labels and masked texts where the run has them"
+)
 
 # ---- how sure --------------------------------------------------------------------------------------------------------
 
 
-def intervals(run: Run) -> dict[str, dict]:
-    """95 % interval of each metric at the best evaluation: by bootstrap where the run has computed one, else Wilson's
+def interval(run: Run) -> dict | None:
+    """95 % interval of eval.metric at the best evaluation: by bootstrap where the run has computed one, else Wilson's
     for metrics that are shares of examples. 90.0 of 100 examples: 82.6 to 94.5."""
-    counts, found = dev_examples(run), {}
-    for name, value in run.best["metrics"].items() if run.best else ():
-        task, _, last = name.rpartition(".")
-        count = counts.get(task) if task else next(iter(counts.values()), None)
-        given = look_up(run.best_record, ["intervals", name])
-        if isinstance(given, list) and len(given) == 2 and all(isinstance(end, int | float) for end in given):
-            found[name] = {"low": given[0], "high": given[1], "by": "bootstrap"}
-        elif metric_of(last).mean_of == "hits" and count and value is not None and 0 <= value <= 100:
-            low, high = wilson(value / 100, count)
-            found[name] = {"low": 100 * low, "high": 100 * high, "by": "Wilson"}
-    return found
+    if not run.best:
+        return None
+    counts, value, (task, _, last) = dev_examples(run), run.best["metrics"][run.metric], run.metric.rpartition(".")
+    count = counts.get(task) if task else next(iter(counts.values()), None)
+    given = look_up(run.best_record, ["intervals", run.metric])
+    if isinstance(given, list) and len(given) == 2 and all(isinstance(end, int | float) for end in given):
+        return {"low": given[0], "high": given[1], "by": "bootstrap"}
+    if metric_of(last).mean_of == "hits" and count and 0 <= value <= 100:
+        low, high = wilson(value / 100, count)
+        return {"low": 100 * low, "high": 100 * high, "by": "Wilson"}
+    return None
 
 
-def half_interval(interval: dict | None) -> float | None:
-    return (interval["high"] - interval["low"]) / 2 if interval else None
+def half_interval(found: dict | None) -> float | None:
+    return (found["high"] - found["low"]) / 2 if found else None
 
 
 def dev_examples(run: Run) -> dict[str, int]:
@@ -200,4 +186,4 @@ def dev_examples(run: Run) -> dict[str, int]:
 
 def coverage(run: Run) -> dict:
     """How often and on how much the run was judged."""
-    return {"evaluations": len(run.evaluations), "examples": dev_examples(run), "intervals": intervals(run)}
+    return {"evaluations": len(run.evaluations), "examples": dev_examples(run), "interval": interval(run)}

@@ -1,12 +1,10 @@
 """A report as blocks of tables and lines, made from its figures; these as terminal text and as Markdown."""
 
-import os
 import textwrap
 from dataclasses import dataclass, field
-from typing import TextIO
 
 from data.files import one_line
-from experiments.report.figures import DIFFERENCES, ROWS, SECTIONS, Figure, Section
+from experiments.report.figures import DIFFERENCES, ROWS, SECTIONS, WORDS, Figure, Section
 from experiments.report.run import look_up
 from experiments.terminal import WIDTH, fitting, table
 
@@ -33,15 +31,7 @@ class Block:
 
     @property
     def columns(self) -> list[str]:
-        """The columns of all rows. One that a row lacks has its place behind the column before it."""
-        found: list[str] = []
-        for row in self.rows:
-            place = 0
-            for key in row:
-                if key not in found:
-                    found.insert(place, key)
-                place = found.index(key) + 1
-        return found
+        return list(dict.fromkeys(column for row in self.rows for column in row))
 
 
 def short(text: str) -> str:
@@ -78,7 +68,7 @@ def block_of(section: Section, report: dict) -> Block:
     cells = [dict(told(columns, row, report)) for row in rows]
     lines = told([figure for figure in section.figures if figure not in columns], report, report)
     best = next((i for i, row in enumerate(rows) if row.get("best") is True), None)
-    return Block(section.title, cells, lines + list(section.words.items()) if rows or lines else [], best)
+    return Block(section.title, cells, lines, best)
 
 
 def run_report(s: dict) -> list[Block]:
@@ -89,7 +79,8 @@ def run_report(s: dict) -> list[Block]:
     head.title = one_line(f"{s['name']}: {s['status']}, {steps}, seed {s['seed']}{written}")
     if not s["evaluations"]:
         others[0].lines.append(("evaluations", "no evaluation yet"))
-    return [head, *(block for block in others if block.rows or block.lines)]
+    words = Block("Words", lines=[(word, meaning) for word, meaning in WORDS.items() if word != "distinguishable"])
+    return [head, *(block for block in (*others, words) if block.rows or block.lines)]
 
 
 def comparison_report(found: dict) -> list[Block]:
@@ -101,15 +92,11 @@ def comparison_report(found: dict) -> list[Block]:
     places = [(i, column) for i, row in enumerate(rows.rows) for column in row]
     rows.leads = {(i, column) for i, column in places if found["leaders"].get(names.get(column, column)) == i}
     notes = Block("Notes", lines=[("note", text) for text in found["remarks"]])
-    return [block for block in (rows, differences, notes) if block.rows or block.lines]
+    words = Block("Words", lines=list(WORDS.items()))
+    return [block for block in (rows, differences, notes, words) if block.rows or block.lines]
 
 
 # ---- as text ---------------------------------------------------------------------------------------------------------
-
-
-def use_colour(stream: TextIO) -> bool:
-    """Only on a terminal, and not where NO_COLOR is set (no-color.org)."""
-    return stream.isatty() and not os.environ.get("NO_COLOR")
 
 
 def terminal(blocks: list[Block], colour: bool = False, width: int = WIDTH) -> str:

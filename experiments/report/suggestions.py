@@ -60,7 +60,7 @@ def of_learning(s: dict) -> Iterator[str]:
 
 def of_cost(s: dict) -> Iterator[str]:
     metric, padding = s["metric"], look_up(s, "throughput.padding")
-    half = half_interval(look_up(s, ["coverage", "intervals", metric]))
+    half = half_interval(look_up(s, "coverage.interval"))
     if half and half > 2 and metric_of(metric).unit == "%":
         yield f"{metric} is only sure to about ± {half:.1f}: judge on more examples, or over several seeds"
     if padding and padding > 0.2:

@@ -1,6 +1,7 @@
 """The command `eval.py summary`: reads run folders and reports on them."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
@@ -11,7 +12,7 @@ from experiments.report.charts import require_matplotlib
 from experiments.report.comparison import compare
 from experiments.report.figures import SCHEMA, summary_of
 from experiments.report.page import as_page
-from experiments.report.render import comparison_report, markdown, run_report, terminal, use_colour
+from experiments.report.render import comparison_report, markdown, run_report, terminal
 from experiments.report.run import Run
 
 
@@ -52,7 +53,8 @@ def summarise(
             print(markdown(blocks))
         else:
             clear = "\033[2J\033[H" if watch and sys.stdout.isatty() else ""
-            print(clear + terminal(blocks, use_colour(sys.stdout)), flush=True)
+            colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org
+            print(clear + terminal(blocks, colour), flush=True)
         if html:
             replace_file(html, as_page(blocks, runs))
             print(f"written: {html}", file=sys.stderr)

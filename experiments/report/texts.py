@@ -50,7 +50,9 @@ def column_of(metric: str) -> str:
 
 
 def metrics(found: dict, report: dict) -> dict[str, str]:
-    return {column_of(name): number(found[name], name) for name in shown_metrics(found, report["metric"])}
+    """A column for each metric, of an evaluation or of a row of runs."""
+    write = mean_sd if "runs" in report else number
+    return {column_of(name): write(found[name], name) for name in shown_metrics(found, report["metric"])}
 
 
 def last(evaluation: dict, report: dict) -> dict[str, str]:
@@ -69,7 +71,7 @@ def data(found: dict, _) -> dict[str, str]:
 def best(row: dict, report: dict) -> str:
     """ "f1 79.3, 95 % interval 76.0 to 82.4 (bootstrap), at step 514, epoch 2.00, all-layers" """
     metric = report["metric"]
-    interval, sure = look_up(report, ["coverage", "intervals", metric]), ""
+    interval, sure = look_up(report, "coverage.interval"), ""
     if interval:
         low, high = (number(interval[end], metric) for end in ("low", "high"))
         sure = f"95 % interval {low} to {high} ({interval['by']}), "
@@ -94,6 +96,11 @@ def metric_gap(found: dict, report: dict) -> str:
     return f"{report['metric']} on the training sample - on dev {first} first, {last} last"
 
 
+def oscillations(count: int, report: dict) -> str:
+    found = report["stability"]
+    return f"{count} in {found['losses'] - 1} changes of the loss, by more than {100 * found['threshold']:g} %"
+
+
 def megabytes(size: int, _) -> str:
     return f"{size / 1e6:.1f} MB" if size else "-"
 
@@ -104,12 +111,15 @@ def megabytes(size: int, _) -> str:
 def row_name(place: int, report: dict) -> dict[str, str]:
     """ "1" and the name of a row's run, or of its first and how many more"""
     name, *others = report["rows"][place]["runs"]
-    name = name if len(name) <= 28 else f"{name[:12]}...{name[-13:]}"
-    return {"run": f"{place + 1} {name}" + (f" +{len(others)}" if others else "")}
+    return {"run": f"{place + 1} {name[:28]}" + (f" +{len(others)}" if others else "")}
 
 
-def metric_means(found: dict, row: dict) -> dict[str, str]:
-    return {column_of(name): mean_sd(found[name], name) for name in shown_metrics(found, row["metric"])}
+def spread(found: dict, _) -> str:
+    return mean_sd(found, "")
+
+
+def verdicts(found: dict[str, int], _) -> str:
+    return ", ".join(f"{count} {name}" if len(found) > 1 else name for name, count in found.items())
 
 
 def tests(found: list[dict], _) -> dict[str, str]:

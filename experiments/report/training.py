@@ -109,7 +109,3 @@ def throughput(run: Run) -> dict[str, float] | None:
         "examples_per_second": float(run.train["examples"][used].sum() / spent),
         "padding": float(1 - tokens.sum() / (tokens / (1 - padding)).sum()),
     }
-
-
-def peak_memory(run: Run) -> int | None:
-    return int(run.train["peak_memory_mb"].max()) if len(run.train["step"]) else None
