@@ -41,7 +41,7 @@ def curves(runs: list[Run], panels: list[str], ink: str, size: tuple[float, floa
         figure = matplotlib.figure.Figure(figsize=(size[0], size[1] * len(panels)), layout="constrained")
         for axes, name in zip(np.ravel(figure.subplots(len(panels), sharex=True)), panels, strict=True):
             if all(phases_of(run) == phases_of(runs[0]) for run in runs):
-                shade(axes, runs[0], named=name == panels[0])
+                shade(axes, runs[0])
             for i, run in enumerate(runs):
                 draw(axes, name, i, run, COLOURS[(colour + i) % len(COLOURS)])
             axes.set_ylabel(PANELS[name] or one_line(runs[0].metric), parse_math=False)
@@ -63,7 +63,7 @@ def phases_of(run: Run) -> list[tuple[str, float]]:
     return [(one_line(record["name"]), record["epoch"]) for record in run.records.of_kind("phase")]
 
 
-def shade(axes, run: Run, named: bool) -> None:
+def shade(axes, run: Run) -> None:
     """Shade every other phase, and write the names above."""
     phases = phases_of(run)
     ends = [*(begin for _, begin in phases[1:]), *run.train["epoch"][-1:]]
@@ -71,7 +71,7 @@ def shade(axes, run: Run, named: bool) -> None:
         if k % 2:
             axes.axvspan(begin, end, color="#888888", alpha=0.12, linewidth=0)
         place = {"xycoords": ("data", "axes fraction"), "fontsize": 8, "va": "bottom"}
-        axes.annotate(label if named else "", (begin, 1.0), parse_math=False, **place)
+        axes.annotate(label, (begin, 1.0), parse_math=False, **place)
 
 
 def lines_of(run: Run, name: str) -> list[tuple[list[float], list[float]]]:

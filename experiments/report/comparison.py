@@ -13,8 +13,8 @@ from experiments.config.metrics import direction, metric_of
 from experiments.records import SCORES
 from experiments.repetitions import flat, settings_of, spread
 from experiments.report.run import look_up
+from experiments.report.texts import shown_metrics
 
-STEADINESS = ("scatter", "per_100_steps", "volatility", "records_every")
 ENDED = ("finished", "stopped early")
 LIKELY = 0.05  # a p below it is called a difference
 ENOUGH_RUNS = 3  # in each row, to say that settings do not differ, and not only models
@@ -62,7 +62,12 @@ def remarks(summaries: list[dict], groups: list[tuple[dict, list[dict]]], rows: 
         for each in members if row["ended"] else ():
             if not has_ended(each):
                 yield f"{each['name']} is {each['status']} and does not count"
-        yield from duplicates(members)
+        seen: dict[str, str] = {}
+        for each in members:
+            folds = [look_up(task, "data.fold") for task in each["spec"]["tasks"].values()]
+            first = seen.setdefault(repr((each["seed"], folds)), each["name"])
+            if first != each["name"]:
+                yield f"{each['name']} has the seed of {first}: it is no independent repetition"
     yield from (f"{each['name']} has no evaluation yet" for each in summaries if not each["best"])
 
 
@@ -103,16 +108,6 @@ def differing(specs: list[dict]) -> list[str]:
     return found
 
 
-def duplicates(members: list[dict]) -> Iterator[str]:
-    """A remark for each run that has the seed and the folds of another one."""
-    seen: dict[str, str] = {}
-    for each in members:
-        folds = [look_up(task, "data.fold") for task in each["spec"]["tasks"].values()]
-        first = seen.setdefault(repr((each["seed"], folds)), each["name"])
-        if first != each["name"]:
-            yield f"{each['name']} has the seed of {first}: it is no independent repetition"
-
-
 # ---- rows ------------------------------------------------------------------------------------------------------------
 
 
@@ -146,7 +141,7 @@ def row_of(settings: dict, members: list[dict]) -> dict:
         "train_seconds": over(members, "seconds.train"),
         "tokens_per_second": over(members, "throughput.tokens_per_second"),
     }
-    row |= {name: over(members, f"stability.{name}") for name in STEADINESS}
+    row |= {name: over(members, f"stability.{name}") for name in ("scatter", "records_every")}
     row |= {name: sum(look_up(each, f"stability.{name}") or 0 for each in members) for name in ("spikes", "nonfinite")}
     return row | {name: max(each[name] or 0 for each in members) for name in ("peak_memory_mb", "best_bytes")}
 
@@ -165,15 +160,11 @@ def by_epoch(members: list[dict]) -> list[dict]:
 def leaders(rows: list[dict], metric: str | None) -> dict[str, int]:
     """{column: the number of the row that is best in it}, among those that have ended; not for columns in which all are
     equal, nor for those of which more is not known to be better."""
-    columns = {
-        "train_seconds": [-row["train_seconds"]["mean"] for row in rows],
-        "peak_memory_mb": [-row["peak_memory_mb"] for row in rows],
-    }
-    for name in {name for row in rows for name in row["metrics"]} if metric else ():
-        known = metric_of(name)
-        if known.decides or known.shown in ("line", "table") or name == metric:
-            found = [row["metrics"].get(name) for row in rows]
-            columns[name] = [each and direction(name) * each["mean"] for each in found]
+    columns = {"train_seconds": [-row["train_seconds"]["mean"] for row in rows]}
+    columns["peak_memory_mb"] = [-row["peak_memory_mb"] for row in rows]
+    for name in {name for row in rows for name in shown_metrics(row["metrics"], metric)} if metric else ():
+        found = [row["metrics"].get(name) for row in rows]
+        columns[name] = [each and direction(name) * each["mean"] for each in found]
     best = {}
     for name, column in columns.items():
         ranked = {i: value for i, value in enumerate(column) if value is not None and rows[i]["ended"]}

@@ -47,14 +47,6 @@ class Figure:
         return self.path[-1].replace("_", " ") if self.label is None else self.label
 
 
-@dataclass(frozen=True)
-class Section:
-    """Figures that are shown together."""
-
-    title: str
-    figures: tuple[Figure, ...]
-
-
 def data_in_words(run: Run) -> dict[str, dict[str, str]]:
     """{task: {split: "5,000 questions"}}"""
     return {
@@ -80,7 +72,7 @@ WORDS = {  # that need an explanation
 
 # ---- one run ---------------------------------------------------------------------------------------------------------
 
-HEAD = Section("", (
+HEAD = (
     Figure("schema", "the version of these names", compute=lambda _: SCHEMA),
     Figure("name", "the run's name", compute=lambda run: run.spec["name"]),
     Figure("folder", "where it is, as given", compute=lambda run: str(run.records.folder)),
@@ -99,12 +91,13 @@ HEAD = Section("", (
            run.start["pretrained"]["name"]),
     Figure("device", "cpu, cuda, mps", "{}", "run", lambda run: run.start["device"]),
     Figure("precision", "bf16, fp16, fp32", "{}", "run", lambda run: run.start["precision"]),
-    Figure("data.<task>.<split>", "how much each split of a task has, in words", texts.data, None, data_in_words),
+    Figure("data.<task>.<split>", "how much each split of a task has, in words", lambda found, _: {
+           f"data of {task}": ", ".join(map(" ".join, splits.items())) for task, splits in found.items()}, None, data_in_words),
     Figure("fingerprints.<task>.<split>", "sha256 of what each split of a task was made from",
            compute=lambda run: run.start["data"].get("fingerprints") or {}),
-))  # fmt: skip
+)  # fmt: skip
 
-EVALUATIONS = Section("Evaluations", (
+EVALUATIONS = (
     Figure("evaluations[]", "an evaluation of the development set", compute=lambda run: run.evaluations),
     Figure("evaluations[].best", "whether it is the best one", lambda best, _: "best" if best else "", ""),
     Figure("evaluations[].step", "after which optimizer step", "{}"),
@@ -124,50 +117,41 @@ EVALUATIONS = Section("Evaluations", (
            "final - best", lambda run: progress.difference(run.final, run.best) if run.best else None),
     Figure("after_best.<figure>", "evaluations, steps, seconds of training and their share of all training, which "
            "stopping at the best would have saved", texts.after_best, None, progress.after_best),
-))  # fmt: skip
+)  # fmt: skip
 
-
-def course(of: str) -> tuple[Figure, ...]:
-    """Figures that epochs and phases have in common."""
-    return (
-        Figure(f"{of}.train_loss", "mean training loss", "{:.3f}"),
-        Figure(f"{of}.evaluation", "the last of the evaluations in it, null where there is none", texts.last),
-        Figure(f"{of}.highest_lr", "the highest learning rate of any part of the model", "{:.2g}"),
-        Figure(f"{of}.seconds", "seconds of training", texts.spent, "training"),
-    )
-
-
-EPOCHS = Section("Epochs", (
+EPOCHS = (
     Figure("epochs[]", "an epoch, the last one may be part of one", compute=progress.epochs),
     Figure("epochs[].epoch", "its number, from 1", "{}"),
-    *course("epochs[]"),
-))  # fmt: skip
+    Figure("epochs[].train_loss", "mean training loss", "{:.3f}"),
+    Figure("epochs[].evaluation", "the last of the evaluations in it, null where there is none", texts.last),
+    Figure("epochs[].seconds", "seconds of training", texts.spent, "training"),
+)  # fmt: skip
 
-PHASES = Section("Phases", (
+PHASES = (
     Figure("parameters", "how many the model has", compute=lambda run: run.start["parameters"]),
     Figure("phases[]", "a phase", compute=progress.phases),
     Figure("phases[].phase", "its name", "{}"),
     Figure("phases[].planned", "its steps, as planned", "{}", "steps"),
     Figure("phases[].parameters", "how many train in it", lambda n, row: f"{amount(n)} ({row['share']:.2%})", "trains"),
     Figure("phases[].share", "share of all parameters that trains"),
-    *course("phases[]"),
+    Figure("phases[].train_loss", "mean training loss", "{:.3f}"),
+    Figure("phases[].evaluation", "the last of the evaluations in it, null where there is none", texts.last),
+    Figure("phases[].seconds", "seconds of training", texts.spent, "training"),
     Figure("phases[].change.<metric>", "each metric at its last evaluation less at the last one before the phase",
-
            lambda found, row: number(found.get(row["metric"]), row["metric"], "+")),
-))  # fmt: skip
+)  # fmt: skip
 
-HEALTH = Section("Health", (
+HEALTH = (
     Figure("generalisation", "training against development, null before the first evaluation",
            compute=progress.generalisation),
     Figure("generalisation.<figure>", "learnt: 1 - last training loss / first; last_fall: of the dev loss, in the last "
            "interval; footing: same (both losses are measured in evaluation mode) or training mode"),
     Figure("generalisation.verdict", "overfitting, underfitting, healthy, diverged, or unknown (a single evaluation)",
-
            lambda found, report: f"{found} so far" if report["status"] == "unfinished" else found),
     Figure("generalisation.since", "the step since which it overfits", "since step {}", "verdict"),
-    Figure("generalisation.gap.<end>", "dev loss less training loss, at the first and the last evaluation", texts.gap),
-    Figure("generalisation.metric_gap.<end>", "how much better eval.metric is on the training sample than on dev, "
-           "first and last; null without a sample", texts.metric_gap),
+    Figure("generalisation.metric_gap.<end>", "how much better eval.metric is on the training sample, first and last; "
+           "null without a sample"),
+    Figure("generalisation.gap.<end>", "dev loss less training loss, first and last evaluation", texts.gap),
     Figure("generalisation.remarks[]", "why dev comes out better than training, or the loss contradicts the metric",
            texts.every, "mind"),
     Figure("stability", "how steadily it trained", compute=training.stability),
@@ -180,7 +164,6 @@ HEALTH = Section("Health", (
     Figure("stability.scatter", "the same around the straight line through those 20 losses", "{:.3f}"),
     Figure("stability.spikes", "how many losses are spikes", "{}"),
     Figure("stability.gradient.<percentile>", "p50, p90, p99 and max of the gradient norm before clipping",
-
            lambda found, _: ", ".join(f"{name} {value:.2f}" for name, value in found.items()), "gradient norm"),
     Figure("stability.clipped", "share of the steps in which clipping bit", "clipped in {:.0%} of the steps",
            "gradient norm"),
@@ -194,9 +177,9 @@ HEALTH = Section("Health", (
            "bootstrap over the examples or Wilson"),
     Figure("coverage.examples.<task>", "development examples", lambda found, _: ", ".join(
            f"{count:,} examples of {task}" for task, count in found.items()), "coverage"),
-))  # fmt: skip
+)  # fmt: skip
 
-COST = Section("Cost", (
+COST = (
     Figure("seconds.<part>", "total; train: in training steps, the making of batches included; data: in making "
            "batches; eval; checkpoint", texts.clock, "time", training.seconds),
     Figure("throughput.<figure>", "tokens_per_second: real tokens (no padding) / seconds of training; median, over "
@@ -207,23 +190,26 @@ COST = Section("Cost", (
            lambda run: int(max(run.train["peak_memory_mb"], default=0))),
     Figure("best_bytes", "size of the best checkpoint, once the run has ended", lambda size, _:
            f"best checkpoint {texts.megabytes(size, _)}", "memory", lambda run: (run.end or {}).get("best_bytes")),
-))  # fmt: skip
+)  # fmt: skip
 
-NEXT = Section("Suggestions", (
+NEXT = (
     Figure("suggestions[]", "up to five, each with its number", texts.every, "try"),
-))  # fmt: skip
+)  # fmt: skip
 
-NOTES = Section("Events and notes", (
+NOTES = (
     Figure("events[]", "what happened", texts.every, "event", events),
     Figure("remarks[]", "what the metrics file lacks", texts.every, "note", lambda run: run.records.remarks),
-))  # fmt: skip
+)  # fmt: skip
 
-SECTIONS = (HEAD, EVALUATIONS, EPOCHS, PHASES, HEALTH, COST, NEXT, NOTES)
-ONE_RUN = tuple(figure for section in SECTIONS for figure in section.figures)
+SECTIONS = {  # figures that are shown together
+    **{"": HEAD, "Evaluations": EVALUATIONS, "Epochs": EPOCHS, "Phases": PHASES},
+    **{"Health": HEALTH, "Cost": COST, "Suggestions": NEXT, "Events and notes": NOTES},
+}
+ONE_RUN = tuple(figure for figures in SECTIONS.values() for figure in figures)
 
 # ---- several runs ----------------------------------------------------------------------------------------------------
 
-ROWS = Section("Runs", (
+ROWS = (
     Figure("rows[]", "runs that share all but seed and fold, the best row first"),
     Figure("rows[].row", "its number, from 0", texts.row_name),
     Figure("rows[].runs[]", "the names of the runs", lambda runs, _: str(len(runs)), "n"),
@@ -236,13 +222,14 @@ ROWS = Section("Runs", (
            lambda found, _: {key: "-" if value is None else str(value) for key, value in found.items()}),
     Figure("rows[].by_epoch[]", "eval.metric at the last evaluation of each epoch; mean, sd, n",
            lambda found, row: {f"epoch {i}": mean_sd(each, row["metric"]) for i, each in enumerate(found, 1)}),
-    Figure("rows[].scatter", "standard deviation of 20 losses around their trend; mean, sd, n", texts.spread),
-    Figure("rows[].per_100_steps", "oscillations in 100 steps; mean, sd, n", texts.spread, "osc. per 100"),
-    Figure("rows[].volatility", "standard deviation of 20 losses; mean, sd, n", texts.spread),
+    Figure("rows[].scatter", "standard deviation of 20 losses around their trend; mean, sd, n",
+           lambda found, _: mean_sd(found, "")),
     Figure("rows[].records_every", "steps from one loss to the next; mean, sd, n", "{[mean]:g}", "steps a loss"),
     Figure("rows[].spikes", "losses far above the 20 before them, in all runs", "{}"),
     Figure("rows[].nonfinite", "steps without a finite loss or gradient, in all runs", "{}", "not finite"),
-    Figure("rows[].verdicts.<verdict>", "how many runs have a verdict", texts.verdicts, "verdict"),
+    Figure("rows[].verdicts.<verdict>", "how many runs have a verdict",
+           lambda found, _: ", ".join(f"{n} {name}" if len(found) > 1 else name for name, n in found.items()),
+           "verdict"),
     Figure("rows[].trainable", "parameters that train, in the phase with the most", lambda n, _: amount(n), "trains"),
     Figure("rows[].train_seconds", "seconds in training steps; mean, sd, n", lambda found, _: duration(found["mean"]),
            "training"),
@@ -250,9 +237,9 @@ ROWS = Section("Runs", (
            "{[mean]:,.0f}", "tokens/s"),
     Figure("rows[].peak_memory_mb", "MiB, the highest of the runs", "{:,} MiB", "memory"),
     Figure("rows[].best_bytes", "size of the best checkpoint, the largest of the runs", texts.megabytes, "checkpoint"),
-))  # fmt: skip
+)  # fmt: skip
 
-DIFFERENCES = Section("Against the first", (
+DIFFERENCES = (
     Figure("differences[]", "a row against the first"),
     Figure("differences[].row", "the number of the row, from 0", texts.row_name),
     Figure("differences[].difference", "eval.metric of the row less that of the first",
@@ -262,15 +249,15 @@ DIFFERENCES = Section("Against the first", (
            texts.tests),
     Figure("differences[].tests[].<figure>", "test; p, two-sided; n, the examples, or the runs of the smaller row"),
     Figure("differences[].untested", "why there is no bootstrap", "{}", "no bootstrap"),
-))  # fmt: skip
+)  # fmt: skip
 
 SEVERAL_RUNS = (
-    HEAD.figures[0],
+    HEAD[0],
     Figure("metric", "eval.metric, by which rows are ranked; null where the runs have different ones"),
     Figure("differing[]", "a setting in which the runs differ"),
-    *ROWS.figures,
+    *ROWS,
     Figure("leaders.<column>", "the number of the row (from 0) that is best in a column"),
-    *DIFFERENCES.figures,
+    *DIFFERENCES,
     Figure("remarks[]", "what is odd about the set of runs"),
 )
 

@@ -33,14 +33,12 @@ def after_best(run: Run) -> dict | None:
 def stretch(run: Run, chosen: np.ndarray, after: int, until: int) -> dict:
     """The steps after < step <= until of a run. chosen: their train records, bool [N].
 
-    seconds: the sum of tokens / tokens per second. highest_lr: of any part of the model. evaluation: the last one.
+    seconds: the sum of tokens / tokens per second. evaluation: the last one.
     """
-    rates = [float(np.nanmax(rate[chosen])) for rate in run.rates.values() if np.isfinite(rate[chosen]).any()]
     rows = [row for row in run.evaluations if after < row["step"] <= until]
     return {
         "train_loss": run.mean_loss(chosen),
         "seconds": float(run.train_seconds[chosen].sum()),
-        "highest_lr": max(rates, default=None),
         "evaluation": rows[-1] if rows else None,
     }
 
@@ -124,7 +122,8 @@ def courses(run: Run, same: bool) -> list[dict]:
 
 
 def verdict_of(run: Run, rows: list[dict], lowest: dict, learnt: float | None) -> str:
-    """Overfitting or underfitting as figures.WORDS has it; diverged where the run or its last dev loss did; unknown of one evaluation; else healthy."""
+    """Overfitting and underfitting as figures.WORDS has them; diverged where the run or its last dev loss did; unknown
+    of one evaluation; else healthy. A run that goes on is not underfitting."""
     if run.status == "diverged" or run.final["metrics"].get("loss") is None:
         return "diverged"
     if len(rows) < 2:

@@ -4,7 +4,7 @@ import textwrap
 from dataclasses import dataclass, field
 
 from data.files import one_line
-from experiments.report.figures import DIFFERENCES, ROWS, SECTIONS, WORDS, Figure, Section
+from experiments.report.figures import DIFFERENCES, ROWS, SECTIONS, WORDS, Figure
 from experiments.report.run import look_up
 from experiments.terminal import WIDTH, fitting, table
 
@@ -62,18 +62,18 @@ def told(figures: list[Figure], found: dict, report: dict) -> list[tuple[str, st
     return made
 
 
-def block_of(section: Section, report: dict) -> Block:
-    columns = [figure for figure in section.figures if "[]." in figure.name]
+def block_of(title: str, figures: tuple[Figure, ...], report: dict) -> Block:
+    columns = [figure for figure in figures if "[]." in figure.name]
     rows = report[columns[0].name.partition("[]")[0]] if columns else []
     cells = [dict(told(columns, row, report)) for row in rows]
-    lines = told([figure for figure in section.figures if figure not in columns], report, report)
+    lines = told([figure for figure in figures if figure not in columns], report, report)
     best = next((i for i, row in enumerate(rows) if row.get("best") is True), None)
-    return Block(section.title, cells, lines, best)
+    return Block(title, cells, lines, best)
 
 
 def run_report(s: dict) -> list[Block]:
     """The summary of one run (figures.summary_of) as blocks."""
-    head, *others = [block_of(section, s) for section in SECTIONS]
+    head, *others = [block_of(title, figures, s) for title, figures in SECTIONS.items()]
     written = f", last written {s['last_written'][:16].replace('T', ' ')} UTC" if s["status"] == "unfinished" else ""
     steps = f"{s['steps']} of {s['steps_planned']} steps"
     head.title = one_line(f"{s['name']}: {s['status']}, {steps}, seed {s['seed']}{written}")
@@ -85,10 +85,10 @@ def run_report(s: dict) -> list[Block]:
 
 def comparison_report(found: dict) -> list[Block]:
     """Several runs beside each other (comparison.compare) as blocks."""
-    rows, differences = block_of(ROWS, found), block_of(DIFFERENCES, found)
+    rows, differences = block_of("Runs", ROWS, found), block_of("Against the first", DIFFERENCES, found)
     metric = found["metric"]
     rows.title += f", ranked by {metric}" if metric else ", not ranked: the runs have different eval.metric"
-    names = {figure.heading: figure.path[-1] for figure in ROWS.figures} | {"dev loss": "loss"}
+    names = {figure.heading: figure.path[-1] for figure in ROWS} | {"dev loss": "loss"}
     places = [(i, column) for i, row in enumerate(rows.rows) for column in row]
     rows.leads = {(i, column) for i, column in places if found["leaders"].get(names.get(column, column)) == i}
     notes = Block("Notes", lines=[("note", text) for text in found["remarks"]])

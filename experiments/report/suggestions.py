@@ -14,17 +14,11 @@ def suggestions(s: dict) -> list[str]:
     return [text for rule in (of_failures, of_evaluations, of_learning, of_cost) for text in rule(s)][:MOST]
 
 
-def highest_rate(s: dict, words: str) -> str:
-    """ " (highest here: 0.002)", nothing where no rate is known"""
-    highest = max((phase["highest_lr"] for phase in s["phases"] if phase["highest_lr"]), default=None)
-    return "" if highest is None else f" ({words}{highest:.2g})"
-
-
 def of_failures(s: dict) -> Iterator[str]:
     nonfinite = s["stability"]["nonfinite"]
     if s["status"] == "diverged":
-        rate = highest_rate(s, "highest here: ")
-        yield f"the run diverged at step {s['steps']}: lower optim.lr{rate}, set optim.clip, or raise warmup_ratio"
+        rate = look_up(s["spec"], "optim.lr")
+        yield f"the run diverged at step {s['steps']}: lower optim.lr ({rate}), set optim.clip, or raise warmup_ratio"
     elif nonfinite:
         yield f"{nonfinite} steps had no finite loss or gradient: lower optim.lr, or raise warmup_ratio"
 
@@ -46,8 +40,8 @@ def of_learning(s: dict) -> Iterator[str]:
     found, best_is_last = s["generalisation"] or {}, bool(s["evaluations"] and s["evaluations"][-1]["best"])
     verdict, learnt = found.get("verdict"), found.get("learnt")
     if verdict == "underfitting" and learnt is not None and learnt < LEARNT:
-        rate, longer = highest_rate(s, "this was "), ", or more epochs" if best_is_last else ""
-        yield f"the training loss fell by {learnt:.0%} only: another optim.lr{rate}{longer}"
+        rate, longer = look_up(s["spec"], "optim.lr"), ", or more epochs" if best_is_last else ""
+        yield f"the training loss fell by {learnt:.0%} only: another optim.lr ({rate}){longer}"
     elif verdict == "underfitting" and best_is_last:
         yield f"the dev loss still fell by {found['last_fall']:.3f} in the last interval: train for more epochs"
     elif verdict == "overfitting" and not (s["after_best"] and s["after_best"]["share"] > 0.2):

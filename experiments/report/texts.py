@@ -60,14 +60,6 @@ def last(evaluation: dict, report: dict) -> dict[str, str]:
     return {column_of(name): number(evaluation["metrics"].get(name), name) for name in ("loss", report["metric"])}
 
 
-def data(found: dict, _) -> dict[str, str]:
-    """A line for each task."""
-    return {
-        f"data of {task}": ", ".join(f"{split} {count}" for split, count in splits.items())
-        for task, splits in found.items()
-    }
-
-
 def best(row: dict, report: dict) -> str:
     """ "f1 79.3, 95 % interval 76.0 to 82.4 (bootstrap), at step 514, epoch 2.00, all-layers" """
     metric = report["metric"]
@@ -85,15 +77,16 @@ def difference(change: dict, report: dict) -> str | None:
     return ", ".join(f"{name} {number(change[name], name, '+')}" for name in names) or None
 
 
-def gap(found: dict, report: dict) -> str:
+def gap(found: dict, report: dict) -> list[str]:
+    """A line for the losses, and one for eval.metric where it is known on a sample of the training set."""
+    ahead = report["generalisation"]["metric_gap"]
     mode = "evaluation" if report["generalisation"]["footing"] == "same" else "training"
-    ends = f"{found['first']:+.3f} first, {found['last']:+.3f} last"
-    return f"dev loss - training loss {ends}, training loss in {mode} mode"
-
-
-def metric_gap(found: dict, report: dict) -> str:
-    first, last = (number(found[end], report["metric"], "+") for end in ("first", "last"))
-    return f"{report['metric']} on the training sample - on dev {first} first, {last} last"
+    losses = (
+        f"dev loss - training loss {found['first']:+.3f} first, {found['last']:+.3f} last, training loss in {mode} mode"
+    )
+    metric = report["metric"]
+    ends = [number(ahead[end], metric, "+") for end in ("first", "last")] if ahead else []
+    return [losses, f"{metric} on the training sample - on dev {ends[0]} first, {ends[1]} last"] if ends else [losses]
 
 
 def oscillations(count: int, report: dict) -> str:
@@ -112,14 +105,6 @@ def row_name(place: int, report: dict) -> dict[str, str]:
     """ "1" and the name of a row's run, or of its first and how many more"""
     name, *others = report["rows"][place]["runs"]
     return {"run": f"{place + 1} {name[:28]}" + (f" +{len(others)}" if others else "")}
-
-
-def spread(found: dict, _) -> str:
-    return mean_sd(found, "")
-
-
-def verdicts(found: dict[str, int], _) -> str:
-    return ", ".join(f"{count} {name}" if len(found) > 1 else name for name, count in found.items())
 
 
 def tests(found: list[dict], _) -> dict[str, str]:
