@@ -31,7 +31,7 @@ def compare(summaries: list[dict]) -> dict:
     metric = metrics.pop() if len(metrics) == 1 else None
     if metric:
         sign = direction(metric)
-        groups.sort(key=lambda group: (not has_ended(counted(group[1])[0]), -sign * score(counted(group[1]))))
+        groups.sort(key=lambda group: (counted(group[1])[0]["status"] not in ENDED, -sign * score(counted(group[1]))))
     members = [counted(found) for _, found in groups]
     rows = [{"row": i, **row_of(settings, members[i])} for i, (settings, _) in enumerate(groups)]
     ended = [i for i, row in enumerate(rows) if row["ended"] and metric]
@@ -45,13 +45,9 @@ def compare(summaries: list[dict]) -> dict:
     }
 
 
-def has_ended(summary: dict) -> bool:
-    return summary["status"] in ENDED
-
-
 def counted(members: list[dict]) -> list[dict]:
     """The runs of a row that count: those that have ended; all, where none has."""
-    return [each for each in members if has_ended(each)] or members
+    return [each for each in members if each["status"] in ENDED] or members
 
 
 def remarks(summaries: list[dict], groups: list[tuple[dict, list[dict]]], rows: list[dict]) -> Iterator[str]:
@@ -60,7 +56,7 @@ def remarks(summaries: list[dict], groups: list[tuple[dict, list[dict]]], rows: 
         if not row["ended"]:
             yield f"row {row['row'] + 1} is of runs that have not ended: it leads in nothing and is not tested"
         for each in members if row["ended"] else ():
-            if not has_ended(each):
+            if each["status"] not in ENDED:
                 yield f"{each['name']} is {each['status']} and does not count"
         seen: dict[str, str] = {}
         for each in members:
@@ -130,7 +126,7 @@ def row_of(settings: dict, members: list[dict]) -> dict:
     row = {
         "runs": [member["name"] for member in members],
         "seeds": [member["seed"] for member in members],
-        "ended": has_ended(first),
+        "ended": first["status"] in ENDED,
         "metric": metric,
         "metrics": {name: value for name, value in metrics.items() if value is not None},
         "final_minus_best": over(members, ["final_minus_best", metric]),

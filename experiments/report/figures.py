@@ -13,7 +13,7 @@ from experiments.config.metrics import mean_sd, number
 from experiments.report import progress, texts, training
 from experiments.report.run import Run
 from experiments.report.suggestions import suggestions
-from experiments.report.texts import Text, unless_zero
+from experiments.report.texts import Text
 from experiments.terminal import amount, duration
 
 SCHEMA = 2  # goes up whenever a name goes away or means something else; new names may appear without
@@ -92,7 +92,8 @@ HEAD = (
     Figure("device", "cpu, cuda, mps", "{}", "run", lambda run: run.start["device"]),
     Figure("precision", "bf16, fp16, fp32", "{}", "run", lambda run: run.start["precision"]),
     Figure("data.<task>.<split>", "how much each split of a task has, in words", lambda found, _: {
-           f"data of {task}": ", ".join(map(" ".join, splits.items())) for task, splits in found.items()}, None, data_in_words),
+           f"data of {task}": ", ".join(map(" ".join, splits.items())) for task, splits in found.items()},
+           None, data_in_words),
     Figure("fingerprints.<task>.<split>", "sha256 of what each split of a task was made from",
            compute=lambda run: run.start["data"].get("fingerprints") or {}),
 )  # fmt: skip
@@ -168,8 +169,8 @@ HEALTH = (
     Figure("stability.clipped", "share of the steps in which clipping bit", "clipped in {:.0%} of the steps",
            "gradient norm"),
     Figure("stability.nonfinite", "steps skipped because loss or gradient was not finite",
-           unless_zero("{} steps without a finite loss or gradient"), "not finite"),
-    Figure("stability.overflows", "steps skipped because fp16 overflowed", unless_zero("{} fp16 overflows"),
+           "{} steps without a finite loss or gradient", "not finite"),
+    Figure("stability.overflows", "steps skipped because fp16 overflowed", "{} fp16 overflows",
            "not finite"),
     Figure("coverage", "how often and on how much it was judged", compute=progress.coverage),
     Figure("coverage.evaluations", "how many there were", "{} evaluations", "coverage"),
@@ -186,24 +187,21 @@ COST = (
            "the records; examples_per_second, of windows of questions; padding: its share in all tokens computed",
            "{0[median]:,.0f} real tokens/s, {0[examples_per_second]:,.0f} examples/s, {0[padding]:.1%} padding",
            "speed", training.throughput),
-    Figure("peak_memory_mb", "MiB, of the process or of the accelerator", unless_zero("{:,} MiB at its peak"), "memory",
+    Figure("peak_memory_mb", "MiB, of the process or of the accelerator", "{:,} MiB at its peak", "memory",
            lambda run: int(max(run.train["peak_memory_mb"], default=0))),
     Figure("best_bytes", "size of the best checkpoint, once the run has ended", lambda size, _:
-           f"best checkpoint {texts.megabytes(size, _)}", "memory", lambda run: (run.end or {}).get("best_bytes")),
-)  # fmt: skip
-
-NEXT = (
-    Figure("suggestions[]", "up to five, each with its number", texts.every, "try"),
+           f"best checkpoint {size / 1e6:.1f} MB", "memory", lambda run: (run.end or {}).get("best_bytes")),
 )  # fmt: skip
 
 NOTES = (
+    Figure("suggestions[]", "up to five, each with its number", texts.every, "try"),
     Figure("events[]", "what happened", texts.every, "event", events),
     Figure("remarks[]", "what the metrics file lacks", texts.every, "note", lambda run: run.records.remarks),
 )  # fmt: skip
 
 SECTIONS = {  # figures that are shown together
     **{"": HEAD, "Evaluations": EVALUATIONS, "Epochs": EPOCHS, "Phases": PHASES},
-    **{"Health": HEALTH, "Cost": COST, "Suggestions": NEXT, "Events and notes": NOTES},
+    **{"Health": HEALTH, "Cost": COST, "Suggestions, events and notes": NOTES},
 }
 ONE_RUN = tuple(figure for figures in SECTIONS.values() for figure in figures)
 
@@ -236,7 +234,8 @@ ROWS = (
     Figure("rows[].tokens_per_second", "real tokens a second in training; mean, sd, n",
            "{[mean]:,.0f}", "tokens/s"),
     Figure("rows[].peak_memory_mb", "MiB, the highest of the runs", "{:,} MiB", "memory"),
-    Figure("rows[].best_bytes", "size of the best checkpoint, the largest of the runs", texts.megabytes, "checkpoint"),
+    Figure("rows[].best_bytes", "size of the best checkpoint, the largest of the runs",
+           lambda size, _: f"{size / 1e6:.1f} MB", "checkpoint"),
 )  # fmt: skip
 
 DIFFERENCES = (

@@ -33,8 +33,12 @@ def as_page(blocks: list[Block], runs: list[Run]) -> str:
     title = html.escape(blocks[0].title if len(runs) == 1 else f"{len(runs)} runs")
     parts = [f"<pre>{html.escape(terminal(blocks, width=WIDTH))}</pre>"]
     if len(runs) > 1:
-        boxes = [legend_box(i, one_line(run.spec["name"])) for i, run in enumerate(runs)]
-        parts.append(f"<fieldset><legend>Runs</legend>{''.join(boxes)}</fieldset>")
+        parts.append("<fieldset><legend>Runs</legend>")
+        for i, run in enumerate(runs):
+            swatch = f'<span class="swatch" style="background:{COLOURS[i % len(COLOURS)]}"></span>'
+            name = html.escape(one_line(run.spec["name"]))
+            parts.append(f'<label><input type="checkbox" checked data-run="{i}"> {swatch} {name}</label>')
+        parts.append("</fieldset>")
     parts.append(f'<div class="wide">{for_page(runs)}</div>')
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
@@ -42,8 +46,3 @@ def as_page(blocks: list[Block], runs: list[Run]) -> str:
         f"<title>{title}</title><style>{STYLE}</style></head><body>"
         f"{''.join(parts)}<script>{SCRIPT}</script></body></html>\n"
     )
-
-
-def legend_box(i: int, name: str) -> str:
-    swatch = f'<span class="swatch" style="background:{COLOURS[i % len(COLOURS)]}"></span>'
-    return f'<label><input type="checkbox" checked data-run="{i}"> {swatch} {html.escape(name)}</label>'

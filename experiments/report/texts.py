@@ -23,11 +23,6 @@ def spent(seconds: float, _) -> str:
     return duration(seconds)
 
 
-def unless_zero(template: str) -> Text:
-    """A text that is left out where the value is zero."""
-    return lambda value, _: template.format(value) if value else None
-
-
 def clock(found: dict, _) -> str:
     """ "1 h 02 min, train 59 min 00 s, ..." """
     words = {name: "" if name == "total" else f"{name} " for name in found}
@@ -92,10 +87,6 @@ def gap(found: dict, report: dict) -> list[str]:
 def oscillations(count: int, report: dict) -> str:
     found = report["stability"]
     return f"{count} in {found['losses'] - 1} changes of the loss, by more than {100 * found['threshold']:g} %"
-
-
-def megabytes(size: int, _) -> str:
-    return f"{size / 1e6:.1f} MB" if size else "-"
 
 
 # ---- of several runs -------------------------------------------------------------------------------------------------
