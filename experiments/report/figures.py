@@ -38,7 +38,7 @@ class Figure:
 
     @property
     def path(self) -> list[str]:
-        """The keys that lead to the value, in its row if it has one: "epochs[].lr.<part>" -> ["lr"]"""
+        """The keys that lead to the value, in its row if it has one: "rows[].metrics.<metric>" -> ["metrics"]"""
         return self.name.partition("[].")[2 if "[]." in self.name else 0].partition(".<")[0].rstrip("[]").split(".")
 
     @property
@@ -104,12 +104,10 @@ EVALUATIONS = (
     Figure("evaluations[].step", "after which optimizer step", "{}"),
     Figure("evaluations[].epoch", "after how many epochs", "{:.2f}"),
     Figure("evaluations[].phase", "phase that the run was in", "{}"),
-    Figure("evaluations[].train_seconds", "seconds in training steps since the evaluation before", texts.spent,
-           "training"),
+    Figure("evaluations[].train_seconds", "seconds of training since the one before", texts.spent, "training"),
     Figure("evaluations[].train_loss", "mean training loss since the evaluation before", "{:.3f}"),
     Figure("evaluations[].metrics.<metric>", "each metric, and the loss, on the development set", texts.metrics),
-    Figure("evaluations[].on_train.<metric>", "the same on a sample of the training set; null without "
-           "eval.train_sample",
+    Figure("evaluations[].on_train.<metric>", "the same on a sample of the training set, where there is one",
            lambda found, row: {f"{row['metric']} on train": number(found.get(row["metric"]), row["metric"])}),
     Figure("best", "the best of the evaluations by eval.metric, null where there is none", texts.best, None,
            lambda run: run.best),
@@ -143,8 +141,7 @@ PHASES = (
 )  # fmt: skip
 
 HEALTH = (
-    Figure("generalisation", "training against development, null before the first evaluation",
-           compute=progress.generalisation),
+    Figure("generalisation", "training against development", compute=progress.generalisation),
     Figure("generalisation.<figure>", "learnt: 1 - last training loss / first; last_fall: of the dev loss, in the last "
            "interval; footing: same (both losses are measured in evaluation mode) or training mode"),
     Figure("generalisation.verdict", "overfitting, underfitting, healthy, diverged, or unknown (a single evaluation)",
@@ -160,8 +157,7 @@ HEALTH = (
            "finite; records_every: steps from one to the next, median"),
     Figure("stability.oscillations", "changes from one loss to the next beyond the threshold", texts.oscillations),
     Figure("stability.per_100_steps", "oscillations in 100 steps", "{:.1f} per 100 steps", "oscillations"),
-    Figure("stability.volatility", "mean of the rolling standard deviation of 20 losses, their trend included",
-           "{:.3f}"),
+    Figure("stability.volatility", "mean rolling standard deviation of 20 losses, trend included", "{:.3f}"),
     Figure("stability.scatter", "the same around the straight line through those 20 losses", "{:.3f}"),
     Figure("stability.spikes", "how many losses are spikes", "{}"),
     Figure("stability.gradient.<percentile>", "p50, p90, p99 and max of the gradient norm before clipping",
@@ -170,8 +166,7 @@ HEALTH = (
            "gradient norm"),
     Figure("stability.nonfinite", "steps skipped because loss or gradient was not finite",
            "{} steps without a finite loss or gradient", "not finite"),
-    Figure("stability.overflows", "steps skipped because fp16 overflowed", "{} fp16 overflows",
-           "not finite"),
+    Figure("stability.overflows", "steps skipped because fp16 overflowed", "{} fp16 overflows", "not finite"),
     Figure("coverage", "how often and on how much it was judged", compute=progress.coverage),
     Figure("coverage.evaluations", "how many there were", "{} evaluations", "coverage"),
     Figure("coverage.interval.<end>", "95 % interval of eval.metric at the best evaluation: low, high, and by what, "
@@ -199,9 +194,14 @@ NOTES = (
     Figure("remarks[]", "what the metrics file lacks", texts.every, "note", lambda run: run.records.remarks),
 )  # fmt: skip
 
-SECTIONS = {  # figures that are shown together
-    **{"": HEAD, "Evaluations": EVALUATIONS, "Epochs": EPOCHS, "Phases": PHASES},
-    **{"Health": HEALTH, "Cost": COST, "Suggestions, events and notes": NOTES},
+SECTIONS = {
+    "": HEAD,
+    "Evaluations": EVALUATIONS,
+    "Epochs": EPOCHS,
+    "Phases": PHASES,
+    "Health": HEALTH,
+    "Cost": COST,
+    "Suggestions, events and notes": NOTES,
 }
 ONE_RUN = tuple(figure for figures in SECTIONS.values() for figure in figures)
 
@@ -231,11 +231,10 @@ ROWS = (
     Figure("rows[].trainable", "parameters that train, in the phase with the most", lambda n, _: amount(n), "trains"),
     Figure("rows[].train_seconds", "seconds in training steps; mean, sd, n", lambda found, _: duration(found["mean"]),
            "training"),
-    Figure("rows[].tokens_per_second", "real tokens a second in training; mean, sd, n",
-           "{[mean]:,.0f}", "tokens/s"),
+    Figure("rows[].tokens_per_second", "real tokens a second in training; mean, sd, n", "{[mean]:,.0f}", "tokens/s"),
     Figure("rows[].peak_memory_mb", "MiB, the highest of the runs", "{:,} MiB", "memory"),
     Figure("rows[].best_bytes", "size of the best checkpoint, the largest of the runs",
-           lambda size, _: f"{size / 1e6:.1f} MB", "checkpoint"),
+           lambda size, _: f"{size / 1e6:.1f} MB" if size else "-", "checkpoint"),
 )  # fmt: skip
 
 DIFFERENCES = (

@@ -43,7 +43,8 @@ class Run:
         """The learning rates of each part of the model: float64 [N], NaN where a part did not train."""
         rows = [record["lr"] if isinstance(record.get("lr"), dict) else {} for record in self.records.of_kind("train")]
         parts = dict.fromkeys(part for row in rows for part in row)
-        return {part: np.array([_number(row.get(part)) for row in rows]) for part in parts}
+        known = {part: [row.get(part) for row in rows] for part in parts}
+        return {part: np.array([r if isinstance(r, float | int) else np.nan for r in known[part]]) for part in parts}
 
     @cached_property
     def dev_records(self) -> list[dict]:
@@ -90,11 +91,6 @@ class Run:
         loss, examples = self.train["loss"][chosen], self.train["examples"][chosen]
         known = np.isfinite(loss)
         return float(loss[known] @ examples[known] / examples[known].sum()) if examples[known].sum() else None
-
-
-def _number(value) -> float:
-    usable = isinstance(value, int | float) and abs(value) < 1e300
-    return float(value) if usable else np.nan
 
 
 def look_up(found: Any, path: str | list[str]) -> Any:
