@@ -44,7 +44,8 @@ def curves(runs: list[Run], panels: list[str], ink: str, size: tuple[float, floa
                 shade(axes, runs[0])
             for i, run in enumerate(runs):
                 draw(axes, name, i, run, COLOURS[(colour + i) % len(COLOURS)])
-            axes.set_ylabel(PANELS[name] or one_line(runs[0].metric), parse_math=False)
+            metrics = ", ".join(dict.fromkeys(one_line(run.metric) for run in runs))
+            axes.set_ylabel(PANELS[name] or metrics, parse_math=False)
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(alpha=0.25, linewidth=0.6)
             if name in ("lr", "grad_norm"):

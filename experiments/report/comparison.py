@@ -18,8 +18,7 @@ from experiments.report.texts import shown_metrics
 ENDED = ("finished", "stopped early")
 LIKELY = 0.05  # a p below it is called a difference
 ENOUGH_RUNS = 3  # in each row, to say that settings do not differ, and not only models
-# What tells development sets of the same files apart.
-SPLITTING = ("dev", "dev_fraction", "folds", "fold", "dev_limit", "text", "pair", "label")
+SPLITTING = ("dev", "dev_fraction", "folds", "fold", "dev_limit", "text", "pair", "label")  # choose dev examples
 
 
 def compare(summaries: list[dict]) -> dict:

@@ -149,10 +149,7 @@ def gained(since: dict, last: dict) -> float | None:
 
 
 EASY = "both are evaluated alike: an easier development set, or chance (the training sample has {})"
-DROPOUT = (
-    "training loss is measured with dropout on, while the weights still move, and with label smoothing, weights of "
-    "labels and masked texts where the run has them"
-)
+DROPOUT = "training loss is measured with dropout on, while the weights still move, with any smoothing and weights"
 
 # ---- how sure --------------------------------------------------------------------------------------------------------
 
