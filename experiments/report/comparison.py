@@ -1,137 +1,94 @@
-"""Runs beside each other: rows of runs that share all but seed and fold, and which row is better."""
+"""Several runs beside each other, from their figures: rows of runs that repeat one another, their ranking, and tests of
+whether a row is better than the first or whether that is noise."""
 
-import statistics
 from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from data.statistics import paired_bootstrap, welch
 from experiments.config.metrics import direction, metric_of
+from experiments.records import SCORES
 from experiments.repetitions import flat, settings_of, spread
-from experiments.report.declaration import look_up
+from experiments.report.run import look_up
+from experiments.report.texts import shown_metrics
 
 ENDED = ("finished", "stopped early")
+LIKELY = 0.05  # a p below it is called a difference
+ENOUGH_RUNS = 3  # in each row, to say that settings do not differ, and not only models
+SPLITTING = ("dev", "dev_fraction", "folds", "fold", "dev_limit", "text", "pair", "label")  # choose dev examples
+
+
+def compare(summaries: list[dict]) -> dict:
+    """The figures of several runs, given those of each: a row for each set of settings and data, ranked by the mean of
+    eval.metric at the runs' best evaluations, rows of runs that have not ended last. With different metrics, in the
+    order given."""
+    names, groups = grouped(summaries)
+    metrics = {members[0]["metric"] for _, members in groups}
+    metric = metrics.pop() if len(metrics) == 1 else None
+    if metric:
+        sign = direction(metric)
+        groups.sort(key=lambda group: (counted(group[1])[0]["status"] not in ENDED, -sign * score(counted(group[1]))))
+    members = [counted(found) for _, found in groups]
+    rows = [{"row": i, **row_of(settings, members[i])} for i, (settings, _) in enumerate(groups)]
+    ended = [i for i, row in enumerate(rows) if row["ended"] and metric]
+    return {
+        "metric": metric,
+        "differing": names,
+        "rows": rows,
+        "leaders": leaders(rows, metric),
+        "differences": [{"row": i, **against(members[ended[0]], members[i])} for i in ended[1:]],
+        "remarks": list(remarks(summaries, groups, rows)),
+    }
+
+
+def counted(members: list[dict]) -> list[dict]:
+    """The runs of a row that count: those that have ended; all, where none has."""
+    return [each for each in members if each["status"] in ENDED] or members
+
+
+def remarks(summaries: list[dict], groups: list[tuple[dict, list[dict]]], rows: list[dict]) -> Iterator[str]:
+    """Lines on what is odd about the set of runs."""
+    for row, (_, members) in zip(rows, groups, strict=True):
+        if not row["ended"]:
+            yield f"row {row['row'] + 1} is of runs that have not ended: it leads in nothing and is not tested"
+        for each in members if row["ended"] else ():
+            if each["status"] not in ENDED:
+                yield f"{each['name']} is {each['status']} and does not count"
+        seen: dict[str, str] = {}
+        for each in members:
+            folds = [look_up(task, "data.fold") for task in each["spec"]["tasks"].values()]
+            first = seen.setdefault(repr((each["seed"], folds)), each["name"])
+            if first != each["name"]:
+                yield f"{each['name']} has the seed of {first}: it is no independent repetition"
+    yield from (f"{each['name']} has no evaluation yet" for each in summaries if not each["best"])
+
 
 # ---- settings --------------------------------------------------------------------------------------------------------
 
 
+def grouped(summaries: list[dict]) -> tuple[list[str], list[tuple[dict, list[dict]]]]:
+    """The settings in which runs differ, and the runs with an evaluation that share them: [(settings, runs)]."""
+    specs = [told_settings(each) for each in summaries]
+    names = differing(specs)
+    groups: dict[str, tuple[dict, list[dict]]] = {}
+    for summary, spec in zip(summaries, specs, strict=True):
+        if summary["best"]:
+            settings = {key: spec.get(key) for key in names}
+            groups.setdefault(repr(settings), (settings, []))[1].append(summary)
+    return names, list(groups.values())
+
+
 def told_settings(summary: dict) -> dict:
     """The settings of a run by their dotted names, with its tasks, "qa (span_qa) + mood (classification)", the program
-    that trained it, and its data's fingerprint."""
+    that trained it, and the first digits of its data's fingerprints."""
     spec = summary["spec"]
     tasks = " + ".join(f"{name} ({task['task']})" for name, task in spec["tasks"].items())
-    told = {"tasks": tasks, "program": summary["program"], "data (fingerprint)": fingerprint(summary)}
-    return settings_of(spec) | told
-
-
-def with_lora_as_one(spec: dict) -> dict:
-    """Settings with a run's adapters as one of them: "rank 16, alpha 32, query value"."""
-    rest = {key: value for key, value in spec.items() if not key.startswith("lora")}
-    lora = {key.removeprefix("lora."): value for key, value in spec.items() if key.startswith("lora.")}
-    if not lora:
-        return rest | {"lora": None}
-    dropout = f", dropout {lora['dropout']}" if lora.get("dropout") else ""
-    targets = " ".join(map(str, lora.get("targets") or ()))
-    return rest | {"lora": f"rank {lora.get('rank')}, alpha {lora.get('alpha')}, {targets}{dropout}"}
-
-
-def fingerprint(summary: dict) -> str:
-    """The first digits of what the run's data is known by."""
-    digests = flat(summary["fingerprints"])
-    return " ".join(f"{split} {digest[:8]}" for split, digest in sorted(digests.items()))
-
-
-def folds_of(spec: dict) -> list:
-    """The folds that a run was judged on."""
-    return [look_up(task, "data.fold") for task in spec["tasks"].values()]
-
-
-# ---- rows ------------------------------------------------------------------------------------------------------------
-
-
-class Row:
-    """Runs that share all but seed and fold. Those that have not ended do not count beside some that have."""
-
-    def __init__(self, settings: dict, summaries: list[dict]):
-        self.settings = settings
-        self.members = [each for each in summaries if each["status"] in ENDED] or summaries
-        self.ended = self.members[0]["status"] in ENDED
-        self.left_out = [each for each in summaries if self.ended and each["status"] not in ENDED]
-        self.metric: str = self.members[0]["metric"]
-
-    def each(self, path: str | list[str]) -> list:
-        """A figure of each member."""
-        return [look_up(member, path) for member in self.members]
-
-    def over(self, path: str | list[str]) -> Any:
-        """mean, sd and n of a figure; null where a member has none."""
-        found = self.each(path)
-        return None if None in found else spread(found)
-
-    def most(self, path: str) -> int:
-        return max(found or 0 for found in self.each(path))
-
-    def total(self, path: str) -> int:
-        return sum(found or 0 for found in self.each(path))
-
-    def metrics(self) -> dict[str, dict]:
-        """mean, sd and n of each metric at the runs' best evaluations."""
-        found = {name: self.over(["best", "metrics", name]) for name in self.members[0]["best"]["metrics"]}
-        return {name: value for name, value in found.items() if value is not None}
-
-    @property
-    def mean(self) -> float:
-        """The mean of the deciding metric."""
-        return self.over(["best", "metrics", self.metric])["mean"]
-
-    def verdicts(self) -> dict[str, int]:
-        return dict(Counter(found for found in self.each("generalisation.verdict") if found))
-
-    def trainable(self) -> int | None:
-        """The parameters that train in the phase with the most."""
-        return max((phase["parameters"] for member in self.members for phase in member["phases"]), default=None)
-
-    def by_epoch(self) -> list[dict]:
-        """The deciding metric at the last evaluation of each epoch, as far as all runs went. fell: how much worse the
-        mean is than an epoch before, null where it is not. interval, to compare that with: half of the 95 % interval
-        that the size of the development set leaves, null where it is not known."""
-        found: list[dict] = []
-        known = self.each(["coverage", "intervals", self.metric])
-        half = statistics.fmean([(i["high"] - i["low"]) / 2 for i in known]) if all(known) else None
-        for rows in zip(*self.each("epochs"), strict=False):
-            scores = [look_up(row, ["evaluation", "metrics", self.metric]) for row in rows]
-            if None in scores:
-                break
-            now = spread(scores)
-            change = direction(self.metric) * (now["mean"] - found[-1]["mean"]) if found else 0.0
-            found.append({**now, "fell": -change if change < 0 else None, "interval": half})
-        return found
-
-
-# ---- rows ------------------------------------------------------------------------------------------------------------
-
-
-class Comparison:
-    """Runs beside each other, a row for each set of settings and data, ranked by the mean of eval.metric at the runs'
-    best evaluations, rows of runs that have not ended last. With different metrics, in the order given."""
-
-    def __init__(self, summaries: list[dict]):
-        """summaries: of runs, see figures.summary_of."""
-        self.summaries = summaries
-        specs = [told_settings(each) for each in summaries]
-        if any("lora" in spec for spec in specs):  # null: some have no adapters, and so no settings for them
-            specs = [with_lora_as_one(spec) for spec in specs]
-        self.differing = differing(specs)
-        groups: dict[str, tuple[dict, list[dict]]] = {}
-        for summary, spec in zip(summaries, specs, strict=True):
-            if summary["best"]:
-                settings = {key: spec.get(key) for key in self.differing}
-                groups.setdefault(repr(settings), (settings, []))[1].append(summary)
-        self.remarks = [remark for _, members in groups.values() for remark in duplicates(members)]
-        self.rows = [Row(settings, members) for settings, members in groups.values()]
-        metrics = {row.metric for row in self.rows}
-        self.metric = metrics.pop() if len(metrics) == 1 else None
-        if self.metric:
-            sign = direction(self.metric)
-            self.rows.sort(key=lambda row: (not row.ended, -sign * row.mean))
+    digests = sorted(flat(summary["fingerprints"]).items())
+    fingerprint = " ".join(f"{split} {digest[:8]}" for split, digest in digests)
+    return settings_of(spec) | {"tasks": tasks, "program": summary["program"], "data (fingerprint)": fingerprint}
 
 
 def differing(specs: list[dict]) -> list[str]:
@@ -146,45 +103,146 @@ def differing(specs: list[dict]) -> list[str]:
     return found
 
 
-def duplicates(members: list[dict]) -> list[str]:
-    """A remark for each run that has the seed and the folds of another one."""
-    seen: dict[str, str] = {}
-    pairs = [(member["name"], repr((member["seed"], folds_of(member["spec"])))) for member in members]
-    firsts = [(name, seen.setdefault(key, name)) for name, key in pairs]
-    return [
-        f"{name} has the seed of {first}: it is no independent repetition" for name, first in firsts if name != first
-    ]
+# ---- rows ------------------------------------------------------------------------------------------------------------
 
 
-LESS_IS_BETTER = {"train_seconds": "seconds.train", "peak_memory_mb": "peak_memory_mb"}
-STEADINESS = {name: f"stability.{name}" for name in ("scatter", "per_100_steps", "volatility")}
+def over(members: list[dict], path: str | list[str]) -> Any:
+    """mean, sd and n of a figure; None where a run has none."""
+    found = [look_up(member, path) for member in members]
+    return None if None in found else spread(found)
 
 
-def leaders(comparison: Comparison) -> dict[str, int]:
+def score(members: list[dict]) -> float:
+    """The mean of the deciding metric."""
+    return over(members, ["best", "metrics", members[0]["metric"]])["mean"]
+
+
+def row_of(settings: dict, members: list[dict]) -> dict:
+    """The figures of one row of runs."""
+    first, metric = members[0], members[0]["metric"]
+    metrics = {name: over(members, ["best", "metrics", name]) for name in first["best"]["metrics"]}
+    verdicts = Counter(look_up(member, "generalisation.verdict") or "unknown" for member in members)
+    row = {
+        "runs": [member["name"] for member in members],
+        "seeds": [member["seed"] for member in members],
+        "ended": first["status"] in ENDED,
+        "metric": metric,
+        "metrics": {name: value for name, value in metrics.items() if value is not None},
+        "final_minus_best": over(members, ["final_minus_best", metric]),
+        "settings": settings,
+        "by_epoch": by_epoch(members),
+        "verdicts": dict(verdicts),
+        "trainable": max((phase["parameters"] for each in members for phase in each["phases"]), default=None),
+        "train_seconds": over(members, "seconds.train"),
+        "tokens_per_second": over(members, "throughput.tokens_per_second"),
+    }
+    row |= {name: over(members, f"stability.{name}") for name in ("scatter", "records_every")}
+    row |= {name: sum(look_up(each, f"stability.{name}") or 0 for each in members) for name in ("spikes", "nonfinite")}
+    return row | {name: max(each[name] or 0 for each in members) for name in ("peak_memory_mb", "best_bytes")}
+
+
+def by_epoch(members: list[dict]) -> list[dict]:
+    """The deciding metric at the last evaluation of each epoch, as far as all runs went."""
+    found = []
+    for epochs in zip(*(member["epochs"] for member in members), strict=False):
+        now = over(list(epochs), ["evaluation", "metrics", members[0]["metric"]])
+        if now is None:
+            break
+        found.append(now)
+    return found
+
+
+def leaders(rows: list[dict], metric: str | None) -> dict[str, int]:
     """{column: the number of the row that is best in it}, among those that have ended; not for columns in which all are
     equal, nor for those of which more is not known to be better."""
-    rows = comparison.rows
-    less = LESS_IS_BETTER | (STEADINESS if steady_order(comparison) is not None else {})
-    columns = {name: [(row.over(path) or {}).get("mean") for row in rows] for name, path in less.items()}
-    columns = {name: [None if mean is None else -mean for mean in column] for name, column in columns.items()}
-    columns["peak_memory_mb"] = [-row.most("peak_memory_mb") for row in rows]
-    for name in {name for row in rows for name in row.metrics()} if comparison.metric else ():
-        metric = metric_of(name)
-        if metric.decides or metric.shown in ("line", "table") or name == comparison.metric:
-            found = [row.metrics().get(name) for row in rows]
-            columns[name] = [each and direction(name) * each["mean"] for each in found]
+    columns = {"train_seconds": [-row["train_seconds"]["mean"] for row in rows]}
+    columns["peak_memory_mb"] = [-row["peak_memory_mb"] for row in rows]
+    for name in {name for row in rows for name in shown_metrics(row["metrics"], metric)} if metric else ():
+        found = [row["metrics"].get(name) for row in rows]
+        columns[name] = [each and direction(name) * each["mean"] for each in found]
     best = {}
     for name, column in columns.items():
-        known = {i: value for i, value in enumerate(column) if value is not None and rows[i].ended}
-        if len(set(known.values())) > 1:
-            best[name] = max(known, key=lambda i: known[i])
+        ranked = {i: value for i, value in enumerate(column) if value is not None and rows[i]["ended"]}
+        if len(set(ranked.values())) > 1:
+            best[name] = max(ranked, key=lambda i: ranked[i])
     return best
 
 
-def steady_order(comparison: Comparison) -> list[int] | None:
-    """The numbers of the rows, the steadiest first: by how far losses scatter around their trend. None where that says
-    nothing, because a loss stands for more steps in one row than in another."""
-    known = {i: row for i, row in enumerate(comparison.rows) if row.over("stability.scatter")}
-    if len({row.over("stability.records_every")["mean"] for row in known.values()}) > 1:
+# ---- against the first row -------------------------------------------------------------------------------------------
+
+
+def against(first: list[dict], other: list[dict]) -> dict:
+    """Another row against the first: by how much it differs, and whether that is more than noise.
+
+    tests: a paired bootstrap over the development examples, of each row's scores averaged over its seeds (do these
+    models differ on such examples?); Welch's t over the runs, where both rows have two or more (would other seeds
+    differ as well?). untested: why there is no bootstrap.
+    """
+    metric, tests, untested = first[0]["metric"], [], None
+    scores = paired_scores(first, other, metric)
+    if isinstance(scores, str):
+        untested = scores
+    else:
+        tests.append({"test": "paired bootstrap", "p": paired_bootstrap(*scores), "n": len(scores[0])})
+    samples = [[member["best"]["metrics"][metric] for member in members] for members in (first, other)]
+    runs = min(map(len, samples))
+    if runs > 1:
+        tests.append({"test": "Welch's t", "p": welch(*samples), "n": runs})
+    difference, verdict = score(other) - score(first), verdict_of(tests, runs)
+    return {"difference": difference, "verdict": verdict, "tests": tests, "untested": untested}
+
+
+def verdict_of(tests: list[dict], runs: int) -> str:
+    """distinguishable             every test has p < 0.05, Welch's among them
+    not distinguishable         else, with three runs or more in each row: other seeds would not differ
+    distinguishable as models   else, with fewer: by the bootstrap, though other seeds may come out the other way
+    too few runs                there is no bootstrap either
+    """
+    likely = {test["test"]: test["p"] < LIKELY for test in tests}
+    if runs > 1 and all(likely.values()):
+        return "distinguishable"
+    if runs < ENOUGH_RUNS and "paired bootstrap" not in likely:
+        return "too few runs"
+    models = runs < ENOUGH_RUNS and likely["paired bootstrap"]
+    return "distinguishable as models" if models else "not distinguishable"
+
+
+def paired_scores(ours: list[dict], theirs: list[dict], metric: str) -> tuple[np.ndarray, np.ndarray] | str:
+    """The score of each development example in two rows of runs, averaged over the runs that were judged on it (folds
+    have different ones, and follow one another). Or why there are none."""
+    rows, kept = [], bool(metric_of(metric).mean_of)
+    for members in (ours, theirs):
+        by_set: dict[str, list[np.ndarray]] = {}
+        for member in members:
+            scores = example_scores(member, metric)
+            if scores is None:
+                return "its scores of the examples are not there" if kept else f"{metric} is no mean over examples"
+            by_set.setdefault(development_set(member), []).append(scores)
+        rows.append({key: by_set[key] for key in sorted(by_set)})
+    sizes = [[(key, len(scores)) for key, each in row.items() for scores in each] for row in rows]
+    if len({frozenset(each) for each in sizes}) > 1:
+        return "other development sets"
+    first, second = (np.concatenate([np.mean(each, axis=0) for each in row.values()]) for row in rows)
+    return first, second
+
+
+def development_set(summary: dict) -> str:
+    """The name by which two development sets are known to be the same examples in the same order."""
+    tasks = summary["spec"]["tasks"].items()
+    parts = {name: {key: look_up(task, ["data", key]) for key in SPLITTING} for name, task in tasks}
+    digests = {name: splits.get("dev") for name, splits in summary["fingerprints"].items()}
+    return repr((sorted(digests.items()), sorted(parts.items())))
+
+
+def example_scores(summary: dict, metric: str) -> np.ndarray | None:
+    """The score of each development example at a run's best evaluation, None where there are none, or not those of the
+    evaluation that the records tell of."""
+    from safetensors.numpy import load_file
+
+    path = Path(summary["folder"]) / "best" / SCORES
+    try:
+        scores = load_file(path).get(metric) if path.is_file() else None
+    except Exception:  # safetensors raises its own kinds; a file that cannot be read is as good as none
         return None
-    return sorted(known, key=lambda i: known[i].over("stability.scatter")["mean"])
+    told = summary["best"]["metrics"].get(metric)
+    return scores if scores is not None and told is not None and abs(scores.mean() - told) < 1e-3 else None

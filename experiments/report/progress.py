@@ -1,13 +1,21 @@
-"""Progress of a run: its evaluations with the best one, its epochs, its phases."""
+"""Progress of a run: its epochs and phases, training against development, and how sure that is."""
 
 import numpy as np
 
-from experiments.config.metrics import number
-from experiments.report.declaration import Figure, Section, look_up, unless_zero
-from experiments.report.run import EVALUATION, Run, difference, shown_metrics
-from experiments.terminal import amount, duration
+from data.statistics import wilson
+from experiments.config.metrics import direction, metric_of
+from experiments.report.run import Run, look_up
 
-# ---- evaluations -----------------------------------------------------------------------------------------------------
+RISE, FALL = 0.02, 0.05  # of the dev loss: what counts as worse again, and as still getting better
+LEARNT = 0.5  # of the first training loss: a run that ends above it has hardly learnt its training set
+
+# ---- evaluations, epochs and phases ----------------------------------------------------------------------------------
+
+
+def difference(row: dict, other: dict) -> dict[str, float | None]:
+    """Each metric of one evaluation less that of another."""
+    a, b = row["metrics"], other["metrics"]
+    return {name: None if a[name] is None or b.get(name) is None else a[name] - b[name] for name in a}
 
 
 def after_best(run: Run) -> dict | None:
@@ -22,81 +30,25 @@ def after_best(run: Run) -> dict | None:
     return {"evaluations": len(later), "steps": steps, "seconds": seconds, "share": share}
 
 
-def best_text(best: dict, report: dict) -> str:
-    """ "f1 79.3, 95 % interval 76.0 to 82.4 (bootstrap), at step 514, epoch 2.00, all-layers" """
-    metric = report["metric"]
-    interval = look_up(report, ["coverage", "intervals", metric])
-    sure = ""
-    if interval:
-        low, high = (number(interval[end], metric) for end in ("low", "high"))
-        sure = f"95 % interval {low} to {high} ({interval['by']}), "
-    where = f"at step {best['step']}, epoch {best['epoch']:.2f}, {best['phase']}"
-    return f"{metric} {number(best['metrics'][metric], metric)}, {sure}{where}"
-
-
-def difference_text(change: dict, report: dict) -> str:
-    """ "loss +0.300, f1 -5.0"; nothing where the last evaluation is the best one."""
-    if report["final"]["step"] == report["best"]["step"]:
-        return ""
-    return ", ".join(f"{name} {number(change[name], name, '+')}" for name in shown_metrics(change, report["metric"]))
-
-
-EVALUATIONS = Section("Evaluations", (
-    Figure("evaluations[]", "an evaluation of the development set", lambda run: run.evaluations,
-           parts=EVALUATION),
-    Figure("best", "the best of the evaluations by eval.metric, null where there is none", lambda run: run.best,
-           best_text),
-    Figure("final", "the last of the evaluations, null where there is none", lambda run: run.final),
-    Figure("final_minus_best.<metric>", "the last value less the one at the best evaluation",
-           lambda run: difference(run.final, run.best) if run.best else None, difference_text, "final - best"),
-    Figure("after_best", "what came after the best evaluation, null where there is none", after_best, parts=(
-        Figure("evaluations", "how many of them", None, unless_zero("{} evaluations"), "after best"),
-        Figure("steps", "optimizer steps", None, unless_zero("{} steps"), "after best"),
-        Figure("seconds", "seconds of training", None, lambda s, _: f"{duration(s)} of training" if s else "",
-               "after best"),
-        Figure("share", "share of all training, which stopping at the best would have saved", None,
-               unless_zero("{:.0%} of it all, saved by stopping there"), "after best"),
-    )),
-))  # fmt: skip
-
-# ---- epochs and phases -----------------------------------------------------------------------------------------------
-
-
 def stretch(run: Run, chosen: np.ndarray, after: int, until: int) -> dict:
     """The steps after < step <= until of a run. chosen: their train records, bool [N].
 
-    train_loss: see Run.mean_loss. improvement: see there. seconds: the sum of tokens / tokens per second. lr: the
-    highest and the last learning rate of each part of the model that trained. evaluation: the last one.
+    seconds: the sum of tokens / tokens per second. evaluation: the last one.
     """
-    rates = {part: rates[chosen & np.isfinite(rates)] for part, rates in run.rates.items()}
     rows = [row for row in run.evaluations if after < row["step"] <= until]
     return {
-        "steps": [after, until],
         "train_loss": run.mean_loss(chosen),
-        "improvement": improvement(run, chosen),
-        "seconds": float((run.train["tokens"] / run.train["tokens_per_second"])[chosen].sum()),
-        "lr": {part: {"highest": float(r.max()), "last": float(r[-1])} for part, r in rates.items() if len(r)},
+        "seconds": float(run.train_seconds[chosen].sum()),
         "evaluation": rows[-1] if rows else None,
     }
 
 
-def improvement(run: Run, chosen: np.ndarray) -> float | None:
-    """By how much the training loss fell: its mean over the first tenth of the records (at least one) less that over
-    the last. Losses 4, 2, 1: 3."""
-    places = np.flatnonzero(chosen)
-    if len(places) < 2:
-        return None
-    tenth = max(1, len(places) // 10)
-    first, last = run.mean_loss(places[:tenth]), run.mean_loss(places[-tenth:])
-    return None if first is None or last is None else first - last
-
-
 def epochs(run: Run) -> list[dict]:
     """Epoch n holds the records of n - 1 < epoch <= n. The last one may be part of an epoch."""
-    step, found, after = run.train["step"], [], 0
+    found, after = [], 0
     count = np.ceil(run.train["epoch"] - 1e-6)
     for epoch in np.unique(count[count >= 1]):
-        until = int(step[count == epoch][-1])
+        until = int(run.train["step"][count == epoch][-1])
         found.append({"epoch": int(epoch), **stretch(run, count == epoch, after, until)})
         after = until
     return found
@@ -118,52 +70,116 @@ def phases(run: Run) -> list[dict]:
     return found
 
 
-def dev_columns(evaluation: dict, report: dict) -> dict[str, str]:
-    """The loss and the deciding metric of an evaluation."""
-    metrics, metric = evaluation["metrics"], report["metric"]
-    return {"loss": number(metrics.get("loss"), "loss"), metric: number(metrics.get(metric), metric)}
+# ---- training against development ------------------------------------------------------------------------------------
 
 
-def highest_rate(rates: dict, _) -> str:
-    return f"{max(rate['highest'] for rate in rates.values()):.2g}" if rates else "-"
+def generalisation(run: Run) -> dict | None:
+    """Training against development; None before the first evaluation.
+
+    footing: "same" where both losses are measured in evaluation mode, because the run evaluates a sample of the
+    training set too (eval.train_sample). learnt: 1 - last training loss / first; from 4.0 to 1.0: 0.75. gap: dev loss
+    less training loss. metric_gap: how much better eval.metric is on the sample. verdict: see verdict_of.
+    """
+    same = all(look_up(row, "on_train.loss") is not None for row in run.evaluations)
+    rows = courses(run, same)
+    if not rows:
+        return None
+    lowest, last = min(rows, key=lambda row: row["loss"]), rows[-1]
+    losses = run.train["loss"][np.isfinite(run.train["loss"])]
+    learnt = 1 - last["train_loss"] / float(losses[0]) if len(losses) and losses[0] else None
+    verdict = verdict_of(run, rows, lowest, learnt)
+    pairs = [(look_up(row, ["on_train", run.metric]), row["metrics"].get(run.metric)) for row in run.evaluations]
+    ahead = [direction(run.metric) * (a - b) for a, b in pairs if same and a is not None and b is not None]
+    gaps = [row["loss"] - row["train_loss"] for row in rows]
+    below = EASY.format(look_up(run.spec, "eval.train_sample")) if same else DROPOUT
+    remarks = [below] if gaps[-1] < 0 or (ahead and ahead[-1] < 0) else []
+    if verdict == "healthy" and rises(lowest, last):
+        risen = f"the dev loss has risen since step {lowest['step']} while {run.metric} got better"
+        remarks.append(f"{risen}: the model is surer, of its mistakes too")
+    return {
+        "verdict": verdict,
+        "since": lowest["step"] if verdict == "overfitting" else None,
+        "learnt": learnt,
+        "last_fall": rows[-2]["loss"] - last["loss"] if len(rows) > 1 else None,
+        "footing": "same" if same else "training mode",
+        "gap": {"first": gaps[0], "last": gaps[-1]},
+        "metric_gap": {"first": ahead[0], "last": ahead[-1]} if ahead else None,
+        "remarks": remarks,
+    }
 
 
-def change_text(change: dict, report: dict) -> str:
-    return number(change.get(report["metric"]), report["metric"], "+")
+def courses(run: Run, same: bool) -> list[dict]:
+    """step, train_loss, loss and score of each evaluation with both losses. A higher score is better."""
+    rows, train_loss = [], None
+    for row in run.evaluations:
+        now = row["on_train"]["loss"] if same else row["train_loss"]
+        train_loss = train_loss if now is None else now  # an evaluation right after another has none of its own
+        loss, score = row["metrics"].get("loss"), row["metrics"].get(run.metric)
+        if loss is not None and train_loss is not None:
+            score = None if score is None else direction(run.metric) * score
+            rows.append({"step": row["step"], "train_loss": train_loss, "loss": loss, "score": score})
+    return rows
 
 
-# What an epoch and a phase have in common, in the order of a table's columns.
-COURSE = (
-    Figure("steps", "[after, until]: the steps after < step <= until"),
-    Figure("train_loss", "mean training loss", None, "{:.3f}"),
-    Figure("improvement", "the training loss, from its first to its last tenth of the records", None, "{:.3f}",
-           "fell by", note=True),
-    Figure("evaluation", "the last of the evaluations in it, null where there is none", None, dev_columns),
-)  # fmt: skip
-RATE = (Figure("highest", "the highest"), Figure("last", "the last"))
-TRAINING = Figure("seconds", "seconds of training", None, lambda seconds, _: duration(seconds), "training")
+def verdict_of(run: Run, rows: list[dict], lowest: dict, learnt: float | None) -> str:
+    """Overfitting and underfitting as figures.WORDS has them; diverged where the run or its last dev loss did; unknown
+    of one evaluation; else healthy. A run that goes on is not underfitting."""
+    if run.status == "diverged" or run.final["metrics"].get("loss") is None:
+        return "diverged"
+    if len(rows) < 2:
+        return "unknown"
+    before, last = rows[-2:]
+    if rises(lowest, last) and not (gained(lowest, last) or 0) > 0:
+        return "overfitting"
+    if run.status == "unfinished":
+        return "healthy"  # so far: it was meant to go on
+    better, sure = gained(before, last), half_interval(interval(run)) or 0
+    falls = before["loss"] - last["loss"] > FALL * before["loss"] and (better is None or better > sure)
+    return "underfitting" if falls or (learnt is not None and learnt < LEARNT) else "healthy"
 
-EPOCHS = Section("Epochs", (
-    Figure("epochs[]", "an epoch, the last one may be part of one", epochs, parts=(
-        Figure("epoch", "its number, from 1", None, "{}"),
-        *COURSE,
-        Figure("lr.<part>", "learning rate of a part of the model", None, highest_rate, "highest lr", parts=RATE),
-        TRAINING,
-    )),
-))  # fmt: skip
 
-PHASES = Section("Phases", (
-    Figure("parameters", "how many the model has", lambda run: run.start["parameters"]),
-    Figure("phases[]", "a phase", phases, parts=(
-        Figure("phase", "its name", None, "{}"),
-        Figure("planned", "its steps, as planned", None, "{}", "steps"),
-        Figure("parameters", "how many train in it", None,
-               lambda count, report: f"{amount(count)} ({report['share']:.2%})", "trains"),
-        Figure("share", "share of all parameters that trains"),
-        *COURSE,
-        Figure("change.<metric>", "each metric at its last evaluation less at the last one before the phase", None,
-               change_text, note=True),
-        Figure("lr.<part>", "learning rate of a part of the model", parts=RATE),
-        TRAINING,
-    )),
-))  # fmt: skip
+def rises(lowest: dict, last: dict) -> bool:
+    """Whether the dev loss has risen since its lowest while the training loss has fallen."""
+    return last["loss"] - lowest["loss"] > RISE * lowest["loss"] and last["train_loss"] < lowest["train_loss"]
+
+
+def gained(since: dict, last: dict) -> float | None:
+    """By how much eval.metric got better since an evaluation."""
+    return None if last["score"] is None or since["score"] is None else last["score"] - since["score"]
+
+
+EASY = "both are evaluated alike: an easier development set, or chance (the training sample has {})"
+DROPOUT = "training loss is measured with dropout on, while the weights still move, with any smoothing and weights"
+
+# ---- how sure --------------------------------------------------------------------------------------------------------
+
+
+def interval(run: Run) -> dict | None:
+    """95 % interval of eval.metric at the best evaluation: by bootstrap where the run has computed one, else Wilson's
+    for metrics that are shares of examples. 90.0 of 100 examples: 82.6 to 94.5."""
+    if not run.best:
+        return None
+    counts, value, (task, _, last) = dev_examples(run), run.best["metrics"][run.metric], run.metric.rpartition(".")
+    count = counts.get(task) if task else next(iter(counts.values()), None)
+    given = look_up(run.best_record, ["intervals", run.metric])
+    if isinstance(given, list) and len(given) == 2 and all(isinstance(end, int | float) for end in given):
+        return {"low": given[0], "high": given[1], "by": "bootstrap"}
+    if metric_of(last).mean_of == "hits" and count and 0 <= value <= 100:
+        low, high = wilson(value / 100, count)
+        return {"low": 100 * low, "high": 100 * high, "by": "Wilson"}
+    return None
+
+
+def half_interval(found: dict | None) -> float | None:
+    return (found["high"] - found["low"]) / 2 if found else None
+
+
+def dev_examples(run: Run) -> dict[str, int]:
+    """The number of development examples of each task."""
+    splits = run.start["data"]["splits"]
+    return {task: found["dev"]["examples"] for task, found in splits.items() if "dev" in found}
+
+
+def coverage(run: Run) -> dict:
+    """How often and on how much the run was judged."""
+    return {"evaluations": len(run.evaluations), "examples": dev_examples(run), "interval": interval(run)}

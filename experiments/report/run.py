@@ -10,10 +10,8 @@ from typing import Any
 import numpy as np
 
 from data.files import InputError
-from experiments.config.metrics import direction, number, shown_in
+from experiments.config.metrics import direction
 from experiments.records import Records
-from experiments.report.declaration import Figure
-from experiments.terminal import duration
 
 COLUMNS = (
     *("step", "epoch", "loss", "examples", "tokens", "tokens_per_second", "padding", "peak_memory_mb"),
@@ -33,30 +31,20 @@ class Run:
             raise InputError(f"{records.folder}: {missing}{because}")
         self.records, self.threshold = records, threshold
         self.start = starts[-1]  # a run that is started again without --resume begins with another one
+        self.end: dict | None = next(reversed(records.of_kind("end")), None)
+        self.status: str = self.end["reason"] if self.end else "unfinished"
         self.spec: dict = self.start["spec"]
         self.metric: str = self.spec["eval"]["metric"]
         self.train = {name: records.column(name) for name in COLUMNS}  # float64 [N] each
-
-    @property
-    def end(self) -> dict | None:
-        return next(reversed(self.records.of_kind("end")), None)
-
-    @property
-    def status(self) -> str:
-        return self.end["reason"] if self.end else "unfinished"
+        self.train_seconds = self.train["tokens"] / self.train["tokens_per_second"]
 
     @cached_property
     def rates(self) -> dict[str, np.ndarray]:
         """The learning rates of each part of the model: float64 [N], NaN where a part did not train."""
         rows = [record["lr"] if isinstance(record.get("lr"), dict) else {} for record in self.records.of_kind("train")]
         parts = dict.fromkeys(part for row in rows for part in row)
-        return {part: np.array([_number(row.get(part)) for row in rows]) for part in parts}
-
-    @cached_property
-    def losses(self) -> tuple[np.ndarray, np.ndarray]:
-        """The finite training losses, and their steps [M]."""
-        known = np.isfinite(self.train["loss"])
-        return self.train["loss"][known], self.train["step"][known]
+        known = {part: [row.get(part) for row in rows] for part in parts}
+        return {part: np.array([r if isinstance(r, float | int) else np.nan for r in known[part]]) for part in parts}
 
     @cached_property
     def dev_records(self) -> list[dict]:
@@ -71,7 +59,19 @@ class Run:
 
     @cached_property
     def evaluations(self) -> list[dict]:
-        return evaluations(self)
+        """A row for each evaluation of the development set, with the training since the one before."""
+        evaluated = self.records.of_kind("eval")
+        samples = {record["step"]: record["metrics"] for record in evaluated if record.get("split") == "train"}
+        rows, before, clock = [], 0, 0.0
+        for record in self.dev_records:
+            row = {key: record[key] for key in ("step", "epoch", "phase", "metrics")}
+            row["best"] = record is self.best_record
+            row["train_loss"] = self.mean_loss(self.between(before, record["step"]))
+            row["train_seconds"] = record["clock"]["train"] - clock
+            row["on_train"] = samples.get(record["step"])
+            rows.append(row)
+            before, clock = record["step"], record["clock"]["train"]
+        return rows
 
     @property
     def best(self) -> Any:
@@ -93,68 +93,8 @@ class Run:
         return float(loss[known] @ examples[known] / examples[known].sum()) if examples[known].sum() else None
 
 
-def _number(value) -> float:
-    usable = isinstance(value, int | float) and abs(value) < 1e300
-    return float(value) if usable else np.nan
-
-
-# ---- an evaluation ---------------------------------------------------------------------------------------------------
-
-
-def evaluations(run: Run) -> list[dict]:
-    """A row for each evaluation of the development set, with the training since the one before."""
-    samples = {record["step"]: record["metrics"] for record in run.records.of_kind("eval") if of_train(record)}
-    rows, before, clock = [], 0, 0.0
-    for record in run.dev_records:
-        rows.append(
-            {
-                **{key: record[key] for key in ("step", "epoch", "phase", "seconds", "metrics")},
-                "best": record is run.best_record,
-                "train_loss": run.mean_loss(run.between(before, record["step"])),
-                "train_seconds": record["clock"]["train"] - clock,
-                "on_train": samples.get(record["step"]),
-            }
-        )
-        before, clock = record["step"], record["clock"]["train"]
-    return rows
-
-
-def of_train(record: dict) -> bool:
-    """Whether an evaluation is of a sample of the training set."""
-    return record.get("split") == "train"
-
-
-def shown_metrics(metrics: dict, deciding: str) -> list[str]:
-    """The metrics that a table has room for, and the one that decides; not the losses of single tasks."""
-    found = [name for name in shown_in(metrics, "line", "table") if not name.endswith(".loss")]
-    return found if deciding in found or deciding not in metrics else [*found, deciding]
-
-
-def metric_columns(metrics: dict, report: dict) -> dict[str, str]:
-    return {name: number(metrics[name], name) for name in shown_metrics(metrics, report["metric"])}
-
-
-def on_train_column(metrics: dict, report: dict) -> dict[str, str]:
-    metric = report["metric"]
-    return {f"{metric} on train": number(metrics.get(metric), metric)}
-
-
-EVALUATION = (
-    Figure("best", "whether it is the best one", None, lambda best, _: "best" if best else "", ""),
-    Figure("step", "after which optimizer step", None, "{}"),
-    Figure("epoch", "after how many epochs", None, "{:.2f}"),
-    Figure("phase", "phase that the run was in", None, "{}"),
-    Figure("seconds", "seconds since the run began"),
-    Figure("train_seconds", "seconds in training steps since the evaluation before", None,
-           lambda seconds, _: duration(seconds), "training"),
-    Figure("train_loss", "mean training loss since the evaluation before", None, "{:.3f}"),
-    Figure("metrics.<metric>", "each metric, and the loss, on the development set", None, metric_columns),
-    Figure("on_train.<metric>", "the same on a sample of the training set; null without eval.train_sample", None,
-           on_train_column),
-)  # fmt: skip
-
-
-def difference(row: dict, other: dict) -> dict[str, float | None]:
-    """Each metric of one evaluation less that of another."""
-    a, b = row["metrics"], other["metrics"]
-    return {name: None if a[name] is None or b.get(name) is None else a[name] - b[name] for name in a}
+def look_up(found: Any, path: str | list[str]) -> Any:
+    """The value at a dotted path, or at its keys; None where there is none."""
+    for key in path.split(".") if isinstance(path, str) else path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found

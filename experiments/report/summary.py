@@ -1,17 +1,18 @@
 """The command `eval.py summary`: reads run folders and reports on them."""
 
 import json
+import os
 import sys
 import time
 from pathlib import Path
 
 from data.files import InputError, replace_file
 from experiments.records import json_safe, read_records
-from experiments.report.blocks import comparison_report, run_report
 from experiments.report.charts import require_matplotlib
-from experiments.report.figures import compare, summary_of
+from experiments.report.comparison import compare
+from experiments.report.figures import SCHEMA, summary_of
 from experiments.report.page import as_page
-from experiments.report.render import markdown, terminal, use_colour
+from experiments.report.render import comparison_report, markdown, run_report, terminal
 from experiments.report.run import Run
 
 
@@ -44,7 +45,7 @@ def summarise(
     while True:
         runs = [Run(read_records(folder), threshold) for folder in folders]
         summaries = [summary_of(run) for run in runs]
-        found = compare(summaries) if len(runs) > 1 else summaries[0]
+        found = {"schema": SCHEMA, **compare(summaries)} if len(runs) > 1 else summaries[0]
         blocks = comparison_report(found) if len(runs) > 1 else run_report(found)
         if as_json:
             print(json.dumps(json_safe(found), indent=2))
@@ -52,7 +53,8 @@ def summarise(
             print(markdown(blocks))
         else:
             clear = "\033[2J\033[H" if watch and sys.stdout.isatty() else ""
-            print(clear + terminal(blocks, use_colour(sys.stdout)), flush=True)
+            colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org
+            print(clear + terminal(blocks, colour), flush=True)
         if html:
             replace_file(html, as_page(blocks, runs))
             print(f"written: {html}", file=sys.stderr)
