@@ -1,11 +1,12 @@
-"""One experiment, from its JSON to its run folder. Read it top to bottom: set up, one step, the loop, the command.
+"""One experiment, from its JSON to its run folder. Read it top to bottom: set up, phases, one step, evaluation, the
+loop, the command.
 
     python train.py --exp exp/bert_phase2.json
 
 The run folder (experiments/training/folder.py) gets spec.json (the resolved experiment), metrics.jsonl (a record a
 line), last/ (to resume from) and best/ (to use). What trains, at which rate, on which examples is a function of the
-spec and of `Progress`, a dozen numbers that every checkpoint holds. So a run that was killed and resumed writes what it
-would have written anyway.
+spec and of `Progress`, some twenty numbers that every checkpoint holds. So a run that was killed and resumed writes
+what it would have written anyway.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from experiments.terminal import ArgumentParser, tolerate_any_text
 from experiments.training import console, phases
 from experiments.training.build import build_model, load_base, make_optimizer, prepare_machine
 from experiments.training.checkpoint import checkpoint_due, save_best, save_last
-from experiments.training.folder import check_folder, claim, open_folder
+from experiments.training.folder import check_folder, claim, open_folder, refuse_if_busy
 from experiments.training.state import Run
 from experiments.training.sweep import run_sweep
 
@@ -110,7 +111,7 @@ def take_step(run: Run, batches: list[np.ndarray]) -> None:
     """One optimizer step, or, where loss or gradient are not finite, a record of why there was none."""
     progress = run.progress
     loss, norm = compute_gradients(run, batches)
-    if progress.step == progress.phase_step:
+    if progress.step == progress.phase_step:  # the first step of a phase
         run.check_gradients(batches)
     if math.isfinite(loss) and math.isfinite(norm):
         run.optimizer.step()
@@ -229,7 +230,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 1 the run cannot go on (it diverged; disk or memory is full), 2 something handed in is wrong,
-    130 and 143 interrupted. After 1, 130 and 143 there is a checkpoint to go on from."""
+    130 and 143 interrupted. If the run had begun, there is a checkpoint to go on from."""
     arguments, go_on, begun = parse_arguments(argv), console.resume_command(argv), False
     resume = arguments.resume or arguments.resume_anyway
     try:
@@ -238,8 +239,7 @@ def main(argv: list[str] | None = None) -> int:
         spec = read_spec(arguments.exp, arguments.set)
         folder = arguments.runs / spec.name
         check_folder(folder, resume, arguments.overwrite)
-        with claim(folder) if folder.exists() else contextlib.nullcontext():
-            pass  # busy? Better said now than after minutes of tokenizing
+        refuse_if_busy(folder)  # better said now than after minutes of tokenizing
         run = set_up(spec, folder, arguments.data_root)
         with claim(folder):
             remark = open_folder(run, resume, arguments.overwrite, arguments.resume_anyway)

@@ -26,7 +26,7 @@ from data.files import InputError, read_bytes
 
 FILE = "metrics.jsonl"
 VERSION = 3  # of the records; the `run` record has it
-SCORES = "dev_scores.safetensors"  # in best/: the score of each development example, by metric
+SCORES = "dev_scores.safetensors"  # in a checkpoint: the score of each development example, by metric
 
 
 def json_safe(value: Any, digits: int = 17) -> Any:

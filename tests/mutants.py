@@ -1,8 +1,6 @@
 """Do the tests see the mistakes they are there for? Each entry breaks the code in one well-known way and names the
 test that must fail. Runs in a copy of the project; `make mutants` prints a line for each and fails if one survives;
 `python -m tests.mutants NaN` tries those with "NaN" in their description.
-
-The numbers are those of the traps that the field's code bases fell into (gradient accumulation, evaluation loss, ...).
 """
 
 import os

@@ -228,4 +228,4 @@ def test_any_bytes_are_records_and_remarks(tmp_path_factory, content):
     (folder / FILE).write_bytes(content)
     found = read_records(folder)
     records, remarks = found.records, found.remarks
-    assert len(records) + len(remarks) == len([line for line in content.split(b"\n") if line])
+    assert len(records) + len(remarks) == len([line for line in content.split(b"\n") if line.strip()])

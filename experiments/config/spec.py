@@ -180,7 +180,7 @@ class PhaseSpec:
     train: tuple[str, ...] = setting(REQUIRED, "head, lora, embeddings, layers, layers.4, layers.4-5, all, or a glob")
     lr: dict[str, float] = setting(dict, "{entry of train: its rate}; the others use optim.lr", above=0, high=1000)
     schedule: str = setting("linear", "of the learning rate within the phase", choices=("constant", "linear", "cosine"))
-    warmup_ratio: float = setting(0.06, "share of the phase's steps that the rate climbs from 0", low=0, high=1)
+    warmup_ratio: float = setting(0.06, "share of the phase's steps in which the rate climbs", low=0, high=1)
     floor: float = setting(0.0, "the rate falls to this share of its peak", low=0, high=1)
     layer_decay: float = setting(1.0, "rate of layer i: times this^(top - i); embeddings: layer -1", above=0, high=1)
     gradual: str | None = setting(None, 'unfreeze layer by layer: "layers.5-2" makes 4 phases, each with one more')
@@ -204,8 +204,8 @@ class OptimSpec:
 
 @dataclass(frozen=True)
 class EvalSpec:
-    every_epochs: float | None = setting(None, "also at the end of each phase; default: once an epoch", low=0.001)
-    every_steps: int | None = setting(None, "the same in optimizer steps", low=1)
+    every_epochs: float | None = setting(None, "epochs between evaluations; each phase ends with one, too", low=0.001)
+    every_steps: int | None = setting(None, "the same in steps, skipped ones included", low=1)
     metric: str = setting("", "chooses the best evaluation (config/metrics.py); with several tasks: mean, TASK.metric")
     train_sample: int | None = setting(None, "also evaluate so many training examples, always the same", low=1)
     patience: int | None = setting(None, "end the run after so many evaluations without a new best", low=1)
@@ -215,9 +215,9 @@ class EvalSpec:
 class RuntimeSpec:
     device: str = setting("auto", "auto, cpu, cuda, cuda:1, mps; auto takes the first accelerator there is")
     threads: int | None = setting(None, "CPU threads; null: PyTorch's choice", low=1, high=1024)
-    log_every: int = setting(10, "optimizer steps between two train records", low=1)
+    log_every: int = setting(10, "steps between two train records, skipped ones included", low=1)
     checkpoint_seconds: float | None = setting(120.0, "between two checkpoints, beside those of evaluations", low=0)
-    checkpoint_steps: int | None = setting(None, "the same in optimizer steps", low=1)
+    checkpoint_steps: int | None = setting(None, "the same in steps, skipped ones included", low=1)
     deterministic: bool = setting(False, "torch.use_deterministic_algorithms: same bits on a GPU too, slower")
 
 
@@ -232,7 +232,7 @@ class Spec:
     optim: OptimSpec = setting(OptimSpec, "the optimizer")
     amp: str = setting("auto", "mixed precision; auto: where it is native", choices=("auto", "off", "bf16", "fp16"))
     eval: EvalSpec = setting(EvalSpec, "evaluation, best checkpoint, early stopping")
-    runtime: RuntimeSpec = setting(RuntimeSpec, "machine and bookkeeping; does not change what is learnt")
+    runtime: RuntimeSpec = setting(RuntimeSpec, "machine and bookkeeping; changes what is learnt by rounding at most")
     sweep: dict[str, Any] = setting(dict, '{setting: values}: every combination is a run, {"optim.lr": [1e-4, 2e-4]}')
 
     def prefix(self, task: str) -> str:
@@ -241,8 +241,10 @@ class Spec:
 
 
 def main() -> None:
-    for key, default, meaning in reference(Spec):
-        print(f"{key:30} {default:44} {meaning}" if default else f"\n{key:30} {meaning}")
+    rows = list(reference(Spec))
+    width = max(len(key) for key, _, _ in rows)
+    for key, default, meaning in rows:
+        print(f"{key:{width}} {default:44} {meaning}" if default else f"\n{key:{width}} {meaning}")
 
 
 if __name__ == "__main__":

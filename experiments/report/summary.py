@@ -47,6 +47,9 @@ def summarise(
         summaries = [summary_of(run) for run in runs]
         found = {"schema": SCHEMA, **compare(summaries)} if len(runs) > 1 else summaries[0]
         blocks = comparison_report(found) if len(runs) > 1 else run_report(found)
+        if html:  # first: a reader of the text may stop early
+            replace_file(html, as_page(blocks, runs))
+            print(f"written: {html}", file=sys.stderr)
         if as_json:
             print(json.dumps(json_safe(found), indent=2))
         elif as_markdown:
@@ -55,9 +58,6 @@ def summarise(
             clear = "\033[2J\033[H" if watch and sys.stdout.isatty() else ""
             colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org
             print(clear + terminal(blocks, colour), flush=True)
-        if html:
-            replace_file(html, as_page(blocks, runs))
-            print(f"written: {html}", file=sys.stderr)
         if not watch or all(summary["status"] != "unfinished" for summary in summaries):
             return
         time.sleep(watch)

@@ -124,8 +124,8 @@ def explain(error: BaseException, begun: bool, go_on: str) -> int:
         complain(f"{said}; last/ is intact. Make it writable or make room, then: {go_on}")
         return 1
     if machine.out_of_memory(error):
-        advice = "last/ is intact. Lower data.batch_tokens and start over" if begun else "it takes more to set this up"
-        complain(f"{said}; {advice}")
+        lower = "last/ is intact. Lower data.batch_tokens and start over"
+        complain(f"{said}; {lower if begun else 'there is too little memory to set this up'}")
         return 1
     raise error
 

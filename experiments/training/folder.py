@@ -69,6 +69,13 @@ def claim(folder: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
+def refuse_if_busy(folder: Path) -> None:
+    """Raise InputError where another process works on this run."""
+    if folder.exists():
+        with claim(folder):
+            pass
+
+
 # ---- create, or continue ---------------------------------------------------------------------------------------------
 
 

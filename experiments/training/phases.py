@@ -1,4 +1,4 @@
-"""Phases: what trains, how fast, and when. All are pure functions of the spec and of where the run is. Nothing is
+"""Phases: what trains, how fast, and when. All of it depends on the spec, the model and the position alone. Nothing is
 switched on or off by an event that a resumed run could have missed.
 """
 

@@ -1,4 +1,4 @@
-"""A run in memory: everything `train.py` works on, and `Progress`, which says where it is."""
+"""A run in memory, and `Progress`, which says where it is."""
 
 import contextlib
 import math
@@ -175,8 +175,8 @@ class Run:
         return self.record("train", **means, lr=rates, peak_memory_mb=peak)
 
     def record_evaluation(self, found: Evaluated, split: str, seconds: float) -> bool:
-        """Write an eval record. Returns whether this evaluation is the best so far, which only one of the development
-        set with a finite metric can be; what is known of the best is kept."""
+        """Write an eval record. Returns whether this evaluation is the best so far. Only one of the development set
+        with a finite metric can be; its scores are remembered."""
         progress, metric = self.progress, self.spec.eval.metric
         best = split == "dev" and self._is_best(found.metrics)
         record = self.record(
