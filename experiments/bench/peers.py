@@ -9,6 +9,7 @@ are attention, dropout, the cast to 16 bit, the optimizer's kernels, and a softm
 
 import argparse
 import sys
+from dataclasses import replace
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -138,7 +139,7 @@ def check(spec: Spec) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="peers", description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(prog="peers", description="Train an experiment through transformers and peft.")
     parser.add_argument("--exp", type=Path, required=True, metavar="FILE")
     parser.add_argument("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE")
     parser.add_argument("--data-root", type=Path, default=train.HERE / "data", metavar="DIR")
@@ -149,7 +150,8 @@ def main(argv: list[str] | None = None) -> int:
     try:
         spec = read_spec(arguments.exp, arguments.set)
         check(spec)
-        folder = arguments.runs / f"{spec.name}_peers"
+        spec = replace(spec, name=f"{spec.name}_peers")
+        folder = arguments.runs / spec.name
         check_folder(folder, False, arguments.overwrite)
         run = through_peers(train.set_up(spec, folder, arguments.data_root), arguments.attention)
         with claim(folder):

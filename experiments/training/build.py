@@ -72,11 +72,11 @@ def unused_tensors(model: TaskModel, pretrained: Pretrained) -> list[str]:
     return [name for name in pretrained.unused if not (pooled and name.startswith("pooler."))]
 
 
-def make_optimizer(spec: OptimSpec, groups: list[Group], model: nn.Module) -> torch.optim.Optimizer:
+def make_optimizer(optim: OptimSpec, groups: list[Group], model: nn.Module) -> torch.optim.Optimizer:
     """One optimizer for the whole run, with every group that any phase trains. Rates are set before each step."""
     parameters = dict(model.named_parameters())
     settings = [
         {"params": [parameters[name] for name in group.names], "weight_decay": group.weight_decay} for group in groups
     ]
-    kind = OPTIMIZERS[spec.name]
-    return getattr(torch.optim, kind.torch_name)(settings, lr=spec.lr, **kind.arguments(spec))
+    kind = OPTIMIZERS[optim.name]
+    return getattr(torch.optim, kind.torch_name)(settings, lr=optim.lr, **kind.arguments(optim))

@@ -81,12 +81,12 @@ def phase_table(model: nn.Module, groups: Iterable["Group"], phase: PhaseSpec, i
     return list(rows.values())
 
 
-def l1_parameters(spec: OptimSpec, model: nn.Module) -> list[nn.Parameter]:
+def l1_parameters(optim: OptimSpec, model: nn.Module) -> list[nn.Parameter]:
     """The parameters that optim.l1 penalises now: those that optim.l1_on names and that train."""
-    if not spec.l1:
+    if not optim.l1:
         return []
     parts, trained = parts_of(model), [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    return [p for name, p in trained if any(selects(entry, name, parts[name]) for entry in spec.l1_on)]
+    return [p for name, p in trained if any(selects(entry, name, parts[name]) for entry in optim.l1_on)]
 
 
 # ---- how fast --------------------------------------------------------------------------------------------------------
