@@ -1,4 +1,4 @@
-"""Labels as numbers: for classification (one label a text), multi-label (any number of them) and regression (a number).
+"""Labelled texts as numbers: for classification (a label each), multi-label (any number) and regression (a number).
 
 Axes:  N texts   K labels
 """
@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from tokenizers import Tokenizer
 
 from data.files import InputError, shown
 from data.readers import Row
+from data.tokens import Tokens, encode, special_tokens
 
 MOST_LABELS = 10_000  # beyond it, the label column is probably the wrong one
 
@@ -135,3 +137,31 @@ def balanced_weights(target: np.ndarray, classes: int, cap: float | None = None)
     """
     counts = np.maximum(1, np.bincount(target, minlength=classes))  # a class may be in the development set only
     return np.minimum(len(target) / (classes * counts), math.inf if cap is None else cap)
+
+
+# ---- texts -----------------------------------------------------------------------------------------------------------
+
+
+def cut_pair(first: int, second: int, room: int) -> tuple[int, int]:
+    """Numbers of tokens that are kept of each text of a pair: the longer one loses its end first, as in the original
+    BERT. 10 and 4 in a room of 12: 8 and 4; 10 and 9 in one of 13: 7 and 6."""
+    kept = min(first, max(room - second, room - room // 2))
+    return kept, min(second, room - kept)
+
+
+def tokenize(
+    rows: Sequence[Row], tokenizer: Tokenizer, max_length: int, labels: dict[str, np.ndarray] | None = None
+) -> tuple[Tokens, int]:
+    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP], cut to max_length; and how many had to be cut."""
+    cls, sep, pad = special_tokens(tokenizer)
+    firsts = [e.ids for e in encode([row.text for row in rows], tokenizer)]
+    seconds = [e.ids for e in encode([row.pair or "" for row in rows], tokenizer)]
+    pieces, second, cut = [], [], 0
+    for row, a, b in zip(rows, firsts, seconds, strict=True):
+        paired = row.pair is not None
+        kept_a, kept_b = cut_pair(len(a), len(b), max_length - (3 if paired else 2))
+        cut += kept_a + kept_b < len(a) + len(b)
+        pieces.append([cls, *a[:kept_a], sep, *([*b[:kept_b], sep] if paired else [])])
+        second.append(kept_a + 2)
+    tokens, begin = np.concatenate(pieces).astype(np.int32), np.cumsum([0, *map(len, pieces)])
+    return Tokens(tokens, begin, np.array(second), pad, labels or {}), cut

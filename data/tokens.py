@@ -13,7 +13,6 @@ from tqdm import tqdm
 
 from data.batching import padded_width
 from data.files import InputError, reason
-from data.readers import Row
 
 # ---- the store -------------------------------------------------------------------------------------------------------
 
@@ -75,57 +74,3 @@ def special_tokens(tokenizer: Tokenizer) -> tuple[int, int, int]:
     if cls is None or sep is None or pad is None:
         raise ValueError("the tokenizer has no [CLS], [SEP] or [PAD]")
     return cls, sep, pad
-
-
-def cut_pair(first: int, second: int, room: int) -> tuple[int, int]:
-    """Numbers of tokens that are kept of each text of a pair: the longer one loses its end first, as in the original
-    BERT. 10 and 4 in a room of 12: 8 and 4; 10 and 9 in one of 13: 7 and 6."""
-    kept = min(first, max(room - second, room - room // 2))
-    return kept, min(second, room - kept)
-
-
-def tokenize(
-    rows: Sequence[Row], tokenizer: Tokenizer, max_length: int, labels: dict[str, np.ndarray] | None = None
-) -> tuple[Tokens, int]:
-    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP], cut to max_length; and how many had to be cut."""
-    cls, sep, pad = special_tokens(tokenizer)
-    firsts = [e.ids for e in encode([row.text for row in rows], tokenizer)]
-    seconds = [e.ids for e in encode([row.pair or "" for row in rows], tokenizer)]
-    pieces, second, cut = [], [], 0
-    for row, a, b in zip(rows, firsts, seconds, strict=True):
-        paired = row.pair is not None
-        kept_a, kept_b = cut_pair(len(a), len(b), max_length - (3 if paired else 2))
-        cut += kept_a + kept_b < len(a) + len(b)
-        pieces.append([cls, *a[:kept_a], sep, *([*b[:kept_b], sep] if paired else [])])
-        second.append(kept_a + 2)
-    tokens, begin = np.concatenate(pieces).astype(np.int32), np.cumsum([0, *map(len, pieces)])
-    return Tokens(tokens, begin, np.array(second), pad, labels or {}), cut
-
-
-# ---- augmentation ----------------------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True)
-class Masking:
-    """An augmentation of the input: some tokens are shown as [MASK], different ones each time. Nothing is predicted at
-    those places, unlike in BERT's pretraining."""
-
-    share: float
-    mask: int  # id of [MASK]
-    special: tuple[int, ...]  # ids that stay
-
-    def apply(self, batch: dict, random: np.random.Generator) -> None:
-        """Change batch["tokens"] in place."""
-        tokens = batch["tokens"].numpy()
-        chosen = (random.random(tokens.shape) < self.share) & ~np.isin(tokens, self.special)
-        tokens[chosen] = self.mask
-
-
-def make_masking(tokenizer: Tokenizer, share: float) -> Masking | None:
-    """Mask a share of the tokens; None for a share of 0. Raises InputError for a tokenizer without [MASK]."""
-    if share == 0:
-        return None
-    mask = tokenizer.token_to_id("[MASK]")
-    if mask is None:
-        raise InputError("data.mask_tokens: the tokenizer has no [MASK]")
-    return Masking(share, mask, special_tokens(tokenizer))

@@ -117,7 +117,7 @@ MUTANTS = [
      "return standardised", "experiments/inference/test_texts.py", "test_a_regression_is_judged_in_the_unit_of_its_targets"),
     ("a threshold of 0.5 for every label", "experiments/inference/texts.py", 'trained.metrics.get(f"threshold:{label}") or 0.5',
      "0.5", "experiments/inference/test_texts.py", "test_several_labels_have_thresholds_of_their_own_that_scoring_uses"),
-    ("one mask for the whole run", "data/tokens.py", "chosen = (random.random(tokens.shape)",
+    ("one mask for the whole run", "data/masking.py", "chosen = (random.random(tokens.shape)",
      "chosen = (np.random.default_rng(0).random(tokens.shape)", "experiments/inference/test_texts.py",
      "test_masking_shows_other_tokens_as_mask_each_time_and_spares_special_ones"),
     ("the same mask in every step", "train.py", "default_rng([run.spec.seed, progress.position])",

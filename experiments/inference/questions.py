@@ -12,7 +12,8 @@ from data.decoding import Answers
 from data.files import InputError, read_bytes
 from data.readers import Question, read_questions
 from data.squad import Windows, token_span
-from data.squad_metrics import Scores, average, official, score_all, score_each
+from data.squad_metrics import Scores, average, score_each
+from data.squad_official import official, score_all
 from experiments.inference.load import Scored, Trained, trained_on
 from experiments.tasks.span_qa import answer, as_row, judge, windows_of
 

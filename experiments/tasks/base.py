@@ -16,8 +16,9 @@ from tqdm import tqdm
 
 from data.batching import Part, eval_batches
 from data.labels import Outputs
+from data.masking import make_masking
 from data.statistics import bootstrap, bootstrap_mean
-from data.tokens import Tokens, collate, make_masking
+from data.tokens import Tokens, collate
 from experiments.config.spec import EvalSpec
 from model.heads import Head, TaskModel
 from model.machine import Machine

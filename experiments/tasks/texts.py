@@ -22,6 +22,7 @@ from data.labels import (
     learn_scale,
     number_of,
     targets,
+    tokenize,
 )
 from data.metrics import (
     averages,
@@ -37,7 +38,7 @@ from data.metrics import (
 from data.readers import Columns, Row
 from data.sources import Split, row_sets, sample
 from data.splits import contradictions, duplicates, mark
-from data.tokens import Tokens, tokenize
+from data.tokens import Tokens
 from experiments.config.spec import ClassificationTask, EvalSpec, TextData, TextTask
 from experiments.tasks.base import Evaluated, Task, predict
 from model.heads import Head, TaskModel

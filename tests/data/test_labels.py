@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 from data.files import InputError
-from data.labels import Labelling, Outputs, balanced_weights, learn_labels, learn_scale, targets
+from data.labels import Labelling, Outputs, balanced_weights, cut_pair, learn_labels, learn_scale, targets, tokenize
 from data.readers import Row
-from data.tokens import collate, cut_pair, tokenize
+from data.tokens import collate
 
 
 def rows(*labels) -> list[Row]:

@@ -4,7 +4,8 @@ import sys
 import pytest
 
 from data.readers import Question, parse_questions
-from data.squad_metrics import average, best_threshold, exact_match, f1, normalise, official, score_each
+from data.squad_metrics import average, best_threshold, exact_match, f1, normalise, score_each
+from data.squad_official import official
 from tests.fixtures import make_official_scores
 
 
