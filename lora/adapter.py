@@ -67,6 +67,7 @@ def load_adapter(model: nn.Module, folder: Path, names: Callable[[str], str]) ->
     saved, config = read_tensors(folder / WEIGHTS), read_json(folder / CONFIG)
     first = next(layer for _, layer in lora_layers(model))
     for key, ours in {"lora_alpha": first.alpha, "alpha_pattern": {}, **first.peft_settings()}.items():
-        if config.get(key) != ours:
-            raise InputError(f"{folder / CONFIG}: {key} is {shown(config.get(key))}, the model has {ours!r}")
+        found = config.get(key, False if isinstance(ours, bool) else None)  # PEFT's flags are off by default
+        if found != ours:
+            raise InputError(f"{folder / CONFIG}: {key} is {shown(found)}, the model has {ours!r}")
     fill_parameters(adapter_tensors(model, names), saved, folder / WEIGHTS)

@@ -258,6 +258,18 @@ def test_other_weights_and_another_checkpoint_format_are_differences_too(experim
     assert "format is 99, was 5" in message and "pretrained is '" in message
 
 
+def test_a_setting_that_is_new_since_the_checkpoint_is_no_difference(experiment, tmp_path):
+    """Whoever adds a setting, or updates the code, can go on with the runs under way."""
+    path = experiment()
+    run_main(path, tmp_path)
+    for place in ("last", "best"):
+        file = tmp_path / "runs" / "tiny" / place / "checkpoint.json"
+        state = json.loads(file.read_text())
+        del state["identity"]["spec"]["lora"]["rslora"], state["identity"]["spec"]["optim"]["l1"]
+        file.write_text(json.dumps(state))
+    assert run_main(path, tmp_path, "--resume") == 0
+
+
 def test_resuming_anyway_is_recorded(experiment, tmp_path):
     path, folder = experiment(), tmp_path / "runs" / "tiny"
     run_main(path, tmp_path, "--set", "phases.1.epochs=0.5")

@@ -125,7 +125,7 @@ def check_task(task: TaskSpec, where: str) -> None:
     if isinstance(task, SpanQATask):
         check_files(task.data, [], where)
         check_windows(task.data, where)
-    else:
+    elif isinstance(task.data, TextData):
         check_files(task.data, [key for key in ("dev_fraction", "folds") if getattr(task.data, key) is not None], where)
         check_columns(task.data, where)
     if isinstance(task, ClassificationTask):

@@ -78,7 +78,8 @@ def build(cls: type, raw: object, path: str = ""):
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in raw:
         if key not in fields:
-            near = difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
+            near = [known for known, _, _ in reference(cls) if known.endswith(f".{key}") and ".N" not in known]
+            near = near or difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(fields)}"
             raise InputError(f"{_join(path, key)}: unknown key; {hint}")
     hints = typing.get_type_hints(cls)
@@ -109,7 +110,8 @@ def _convert(kind: typing.Any, value: typing.Any, path: str, checks: typing.Mapp
         return _convert(options[0] if len(options) == 1 else _chosen(options, value, path), value, path, checks)
     if origin is tuple:
         if not isinstance(value, list):
-            raise InputError(f"{path}: expected a list, found {shown(value)}")
+            hint = f'; write ["{value}"]' if isinstance(value, str) and len(value) < 60 else ""
+            raise InputError(f"{path}: expected a list, found {shown(value)}{hint}")
         return tuple(_convert(arguments[0], item, f"{path}.{i}", checks) for i, item in enumerate(value))
     if origin is dict:
         if not isinstance(value, dict):

@@ -16,6 +16,17 @@ from experiments.records import json_safe
 from experiments.repetitions import average_repetitions
 from experiments.training.checkpoint import as_json
 
+MODULES: dict[str, Any] = {"span_qa": questions} | dict.fromkeys(("classification", "multi_label", "regression"), texts)
+
+
+def module_for(trained: Trained) -> Any:
+    """The module that scores and asks a run's kind of task. Raises InputError where there is none."""
+    kind = trained.task.task
+    if kind not in MODULES:
+        raise InputError(f"{trained.folder}: a {kind} model can be neither scored nor asked yet")
+    return MODULES[kind]
+
+
 # ---- score -----------------------------------------------------------------------------------------------------------
 
 
@@ -61,8 +72,7 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
     for folder in runs:
         try:
             trained = load_run(folder, arguments.device or "auto", arguments.task)
-            at_work = questions if trained.task.task == "span_qa" else texts
-            scored = at_work.score(trained, arguments.data, arguments.errors)
+            scored = module_for(trained).score(trained, arguments.data, arguments.errors)
             if data.setdefault("kind", scored.kind) != scored.kind:
                 raise InputError(f"{folder}: is of another kind than {runs[0]}; score them apart")
             data |= scored.counts
@@ -114,7 +124,7 @@ def score_predictions(arguments: argparse.Namespace) -> dict:
 def ask(arguments: argparse.Namespace) -> None:
     """Put questions about texts, or texts alone, to a run's best model."""
     trained = load_run(arguments.run, arguments.device or "auto", arguments.task)
-    spans = trained.task.task == "span_qa"
+    spans = module_for(trained) is questions
     answers = ask_questions(trained, arguments) if spans else ask_texts(trained, arguments)
     if arguments.json:
         print(json.dumps(answers, indent=2, ensure_ascii=False))

@@ -106,7 +106,7 @@ class Tasks:
             task.spec.weight * len(task.train) / len(self.lengths) * found[name].metrics["loss"]
             for name, task in self.tasks.items()
         )
-        defaults = [found[name].metrics[DEFAULTS[task.spec.task]] for name, task in self.tasks.items()]
+        defaults = [found[name].metrics[DEFAULTS.get(task.spec.task, "loss")] for name, task in self.tasks.items()]
         metrics = {"loss": loss, "mean": float(np.mean(defaults))}
         scores: dict[str, np.ndarray] = {}
         for name, own in found.items():

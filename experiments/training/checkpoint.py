@@ -54,13 +54,28 @@ def as_json(spec: Spec) -> dict:
     return json.loads(json.dumps(asdict(spec)))
 
 
+FREE = ("checkpoint_seconds", "checkpoint_steps", "device")  # of the device, what "auto" came to counts
+
+
+def comparable(spec: Spec) -> dict:
+    """The settings that must be the same for a checkpoint to be continued to the same numbers."""
+    told = as_json(spec)
+    told["runtime"] = {key: value for key, value in told["runtime"].items() if key not in FREE}
+    return told
+
+
+def with_defaults(identity: dict) -> dict:
+    """A saved identity with the defaults of settings that did not exist when it was saved."""
+    try:
+        return identity | {"spec": comparable(build(Spec, identity.get("spec")))}
+    except InputError:  # it has settings that no longer exist: compared as it is
+        return identity
+
+
 def identity(run: Run) -> dict:
     """The facts that must be the same for a checkpoint to be continued to the same numbers."""
-    spec = as_json(run.spec)
-    for key in ("checkpoint_seconds", "checkpoint_steps", "device"):  # of the device, what "auto" came to counts
-        del spec["runtime"][key]
     return {
-        "spec": spec,
+        "spec": comparable(run.spec),
         "device": run.machine.device.type,
         "precision": run.machine.precision,
         "pretrained": run.pretrained.sha256,

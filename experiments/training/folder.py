@@ -32,6 +32,7 @@ from experiments.training.checkpoint import (
     save,
     save_best,
     validate,
+    with_defaults,
 )
 from experiments.training.state import Run
 from experiments.training.writer import Writer, beyond
@@ -154,7 +155,8 @@ def _continue(run: Run, anyway: bool) -> str:
     if last is None:
         raise InputError(f"{folder}: cannot be resumed, it has no checkpoint (last/); --overwrite starts over")
     state = read_checkpoint(last)
-    changed = differences({"format": CHECKPOINT_FORMAT, **identity(run)}, {"format": state.format, **state.identity})
+    saved = {"format": state.format, **with_defaults(state.identity)}
+    changed = differences({"format": CHECKPOINT_FORMAT, **identity(run)}, saved)
     if changed and not anyway:
         raise InputError(
             f"{last}: belongs to another experiment: {'; '.join(changed)}. Undo that, or continue with --resume-anyway"

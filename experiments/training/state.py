@@ -202,5 +202,7 @@ class Run:
 
     def _is_best(self, metrics: dict[str, float]) -> bool:
         metric, best = self.spec.eval.metric, self.progress.best
+        if metric not in metrics:
+            raise RuntimeError(f"the evaluation gave no {metric!r}; it gives {', '.join(metrics)}")
         value, sign = metrics[metric], direction(metric)
         return math.isfinite(value) and (best is None or sign * value > sign * (best.metrics[metric] or 0.0))

@@ -124,3 +124,15 @@ def test_a_parameter_without_a_place_in_the_file_format_is_not_dropped_in_silenc
         layer.magnitude = torch.nn.Parameter(torch.ones(layer.out_features))
     with pytest.raises(KeyError, match="magnitude"):
         save_adapter(model, tmp_path, names, "base")
+
+
+def test_a_file_that_knows_nothing_of_a_variant_is_one_without_it(tmp_path):
+    """A run that was trained before the variant existed. Fails where a missing flag is unequal to an unset one."""
+    ours = adapted()
+    save_adapter(ours, tmp_path, names, "base")
+    config = json.loads((tmp_path / CONFIG).read_text())
+    del config["use_rslora"]
+    (tmp_path / CONFIG).write_text(json.dumps(config))
+    load_adapter(ours, tmp_path, names)
+    with pytest.raises(InputError, match="use_rslora is False, the model has True"):
+        load_adapter(adapted(rslora=True), tmp_path, names)

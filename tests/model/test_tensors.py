@@ -2,6 +2,8 @@ import pytest
 import torch
 
 from data.files import InputError, recover, write_whole
+from experiments.config.optimizers import OPTIMIZERS
+from experiments.config.spec import OptimSpec
 from experiments.training.checkpoint import restore_training, training_tensors
 from model.tensors import fill_parameters, read_tensors, write_tensors
 
@@ -63,20 +65,14 @@ def test_a_target_that_is_a_link_stays_one(tmp_path):
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["real"]
 
 
-OPTIMIZERS = {
-    "adamw": lambda p: torch.optim.AdamW(p, lr=0.1, fused=True),
-    "adam": lambda p: torch.optim.Adam(p, lr=0.1, fused=True),
-    "sgd": lambda p: torch.optim.SGD(p, lr=0.1, momentum=0.9, fused=True),
-    "rmsprop": lambda p: torch.optim.RMSprop(p, lr=0.1),
-}
-
-
 @pytest.mark.parametrize("name", OPTIMIZERS)
 def test_an_optimizer_continues_bit_for_bit(name, tmp_path):
     def make():
         torch.manual_seed(0)
         parameters = {"a": torch.nn.Parameter(torch.randn(4, 3)), "b": torch.nn.Parameter(torch.randn(4))}
-        return parameters, OPTIMIZERS[name](parameters.values())
+        return parameters, getattr(torch.optim, OPTIMIZERS[name].torch_name)(
+            parameters.values(), lr=0.01, **OPTIMIZERS[name].arguments(OptimSpec())
+        )
 
     def steps(parameters, optimizer, count):
         for _ in range(count):

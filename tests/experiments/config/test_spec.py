@@ -1,15 +1,17 @@
 """config/spec.py and parse.py: what an experiment file may say, and what is said about one that is wrong."""
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
+from typing import get_args
 
 import pytest
 
 from data.files import InputError
 from experiments.config.check import read_spec
 from experiments.config.parse import override, reference
-from experiments.config.spec import Spec
+from experiments.config.spec import Spec, TaskSpec
+from experiments.tasks.several import KINDS
 from experiments.training.sweep import expand
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -59,6 +61,7 @@ def test_a_whole_number_is_a_number_but_not_the_other_way_round(tmp_path):
     [
         ({"optim": {"learning_rate": 1}}, r"optim.learning_rate: unknown key; known: name, lr"),
         ({"optim": {"lrr": 1}}, r"optim.lrr: unknown key; did you mean 'lr'\?"),
+        ({"lr": 1e-4}, r"lr: unknown key; did you mean 'optim.lr'\?"),
         ({"optim": {"lr": "fast"}}, r"optim.lr: expected a number, found 'fast'"),
         ({"optim": {"lr": True}}, r"optim.lr: expected a number, found True"),
         ({"optim": {"lr": 0}}, r"optim.lr: 0.0 is out of range \(above 0, at most 1,000\)"),
@@ -184,6 +187,10 @@ def test_gradual_unfreezing_is_a_longer_list(tmp_path):
     assert [p.epochs for p in spec.phases] == [1, 1, 1]
     assert spec.phases[2].train == ("head", "layers.5", "layers.4", "layers.3")
     assert spec.phases[2].lr == {"head": 1e-3, "layers.5": 1e-4, "layers.4": 1e-4, "layers.3": 1e-4}
+
+
+def test_every_kind_of_task_has_a_class_of_settings_and_one_of_code():
+    assert KINDS.keys() == {fields(kind)[0].default for kind in get_args(TaskSpec)}
 
 
 def test_the_reference_documents_every_setting():
