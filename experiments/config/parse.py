@@ -78,8 +78,7 @@ def build(cls: type, raw: object, path: str = ""):
     fields = {field.name: field for field in dataclasses.fields(cls)}
     for key in raw:
         if key not in fields:
-            near = [known for known, _, _ in reference(cls) if known.endswith(f".{key}") and ".N" not in known]
-            near = near or difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
+            near = _deeper(cls, key) or difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(fields)}"
             raise InputError(f"{_join(path, key)}: unknown key; {hint}")
     hints = typing.get_type_hints(cls)
@@ -90,6 +89,14 @@ def build(cls: type, raw: object, path: str = ""):
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
             raise InputError(f"{_join(path, name)}: is required{_meaning(field)}")
     return cls(**values)
+
+
+def _deeper(cls: type, key: str) -> list[str]:
+    """The settings called `key` in the groups of a class: lr -> optim.lr. None for a class that documents none."""
+    documented = all("help" in field.metadata for field in dataclasses.fields(cls))
+    return (
+        [name for name, _, _ in reference(cls) if name.endswith(f".{key}") and ".N" not in name] if documented else []
+    )
 
 
 def _meaning(field: dataclasses.Field) -> str:
