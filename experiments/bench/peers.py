@@ -48,12 +48,13 @@ def build_net(run: Run, attention: str) -> nn.Module:
     net = kind.from_pretrained(run.pretrained.folder, **settings)
     if spec.lora is None:
         return net
-    config = LoraConfig(
-        r=spec.lora.rank,
-        lora_alpha=spec.lora.alpha,  # type: ignore[arg-type]  # a float does
-        lora_dropout=spec.lora.dropout,
-        target_modules=list(spec.lora.targets),
-    )
+    lora: dict[str, Any] = {
+        "r": spec.lora.rank,
+        "lora_alpha": spec.lora.alpha,
+        "lora_dropout": spec.lora.dropout,
+        "target_modules": list(spec.lora.targets),
+    }
+    config = LoraConfig(**lora)
     return get_peft_model(net, config)
 
 
