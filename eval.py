@@ -77,6 +77,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         command.add_argument("--json", action="store_true", help="for machines")
         if name != "summary":
             command.add_argument("--task", metavar="NAME", help="which one, of a run with several tasks")
+            command.add_argument("--allow-download", action="store_true", help="fetch pretrained weights from the hub")
             command.add_argument("--device", help="auto (the default), cpu, cuda, cuda:1, mps")
     return parser.parse_args(argv)
 

@@ -39,7 +39,7 @@ HERE = Path(__file__).resolve().parent
 
 def set_up(spec: Spec, folder: Path, data_root: Path) -> Run:
     """Everything a run needs, in memory; nothing is written yet. Raises InputError for whatever is wrong."""
-    machine = prepare_machine(spec)
+    machine = prepare_machine(spec, spec.runtime.device)
     base = load_base(spec)
     tasks = Tasks(spec, base.tokenizer, data_root)
     torch.manual_seed(spec.seed)  # before the model is built: its new weights depend on it

@@ -1,14 +1,12 @@
-"""Files: strict reading of text and JSON, writing that is whole or not at all, and the exception for what is wrong."""
+"""Files: strict reading of bytes, text and JSON, and the exception for what is wrong. Writing: data/writing.py."""
 
-import contextlib
 import hashlib
+import io
 import json
 import os
 import re
 import reprlib
-import shutil
 import stat
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -52,20 +50,46 @@ def reason(error: BaseException) -> str:
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def read_bytes(path: Path) -> bytes:
-    """Read a whole file. Raises InputError naming it where it is missing, a folder, a device or not ours to read."""
+KINDS = {stat.S_IFDIR: "folder", stat.S_IFLNK: "link", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+
+
+def kind_of(mode: int) -> str:
+    """The kind of something that is no plain file, by its st_mode: "folder", "link", "pipe", "device" ..."""
+    return KINDS.get(stat.S_IFMT(mode), "device")
+
+
+def open_file(path: Path) -> io.BufferedReader:
+    """Open a file for reading: the one door for what comes from outside. A link is followed, but only to a plain file,
+    because /dev/zero never ends and a pipe waits for its writer. Raises InputError naming the file where it is missing,
+    not plain or not ours to read."""
     try:
-        with path.open("rb") as file:
-            mode = os.fstat(file.fileno()).st_mode
-            if stat.S_ISCHR(mode) or stat.S_ISBLK(mode):  # /dev/zero never ends
-                raise InputError(f"{path}: is a device; a file is needed")
-            return file.read()
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb")  # without waiting for a pipe's writer
     except FileNotFoundError:
         raise InputError(f"{path}: no such file") from None
     except IsADirectoryError:
         raise InputError(f"{path}: is a folder; a file is needed") from None
     except (OSError, ValueError) as error:  # ValueError: a NUL in the name
         raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+    mode = os.fstat(file.fileno()).st_mode
+    if not stat.S_ISREG(mode):
+        file.close()
+        raise InputError(f"{path}: is a {kind_of(mode)}; a file is needed")
+    return file
+
+
+def read_bytes(path: Path) -> bytes:
+    """Read a whole file. Raises InputError as `open_file` does, or where the disk fails."""
+    with open_file(path) as file:
+        try:
+            return file.read()
+        except OSError as error:
+            raise InputError(f"{path}: cannot be read: {error.strerror}") from None
+
+
+def sha256_of(path: Path) -> str:
+    """Hash a file's contents. Raises InputError where it cannot be read."""
+    with open_file(path) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def decode_text(data: bytes, path: Path) -> str:
@@ -132,85 +156,3 @@ def parse_object(data: bytes, path: Path) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """Read the JSON object in a UTF-8 file. Raises InputError with the file and the place."""
     return parse_object(read_bytes(path), path)
-
-
-def write_json(path: Path, value: dict) -> None:
-    path.write_text(json.dumps(value, indent=2, allow_nan=False) + "\n", encoding="utf-8")
-
-
-# ---- writing whole or not at all -------------------------------------------------------------------------------------
-#
-# Writing `last/`: everything goes to `.last.new/` and is forced to disk. Then `last/` steps aside as `.last.old/`,
-# `.last.new/` takes its name, and `.last.old/` goes. Whenever the process dies, either `last/` is complete or, for an
-# instant between the two renames, `.last.old/` is. `surviving` finds it, and `recover` gives it back its name.
-
-
-def _sync(path: Path) -> None:
-    """Force a file's or folder's contents to disk."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _beside(target: Path, which: str) -> Path:
-    """Hidden neighbour of the target; where the target is a link to another disk, a neighbour over there."""
-    real = Path(os.path.realpath(target))
-    return real.with_name(f".{real.name}.{which}")
-
-
-def write_whole(target: Path, fill: Callable[[Path], None]) -> None:
-    """Replace the folder `target` by what `fill(folder)` writes, atomically. If `fill` raises, `target` stays."""
-    new, old = _beside(target, "new"), _beside(target, "old")
-    recover(target)
-    new.mkdir()
-    try:
-        fill(new)
-        for file in new.iterdir():
-            _sync(file)
-        _sync(new)
-    except BaseException:
-        shutil.rmtree(new, ignore_errors=True)
-        raise
-    real = Path(os.path.realpath(target))
-    if real.exists():
-        real.rename(old)
-    new.rename(real)
-    _sync(real.parent)
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def surviving(target: Path) -> Path | None:
-    """Find the last complete version of the folder `target`. None where there has never been one. Changes nothing."""
-    return next((folder for folder in (target, _beside(target, "old")) if folder.is_dir()), None)
-
-
-def recover(target: Path) -> None:
-    """Put `surviving(target)` in its place, and remove what a process that died has left beside it."""
-    survivor = surviving(target)
-    if survivor and survivor != target:
-        survivor.rename(os.path.realpath(target))
-    for which in ("new", "old"):
-        shutil.rmtree(_beside(target, which), ignore_errors=True)
-
-
-def sha256_of(path: Path) -> str:
-    """Hash a file's contents. Raises InputError where it cannot be read."""
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise InputError(f"{path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
-
-
-def replace_file(path: Path, text: str) -> None:
-    """Write a file whole, or leave what was there. Raises OSError, naming the file, where it cannot be written."""
-    new = path.with_name(f".{path.name}.new")
-    try:
-        new.write_text(text, encoding="utf-8")
-        new.replace(path)
-    except OSError as error:
-        with contextlib.suppress(OSError):
-            new.unlink()
-        raise OSError(error.errno, error.strerror, str(path)) from None

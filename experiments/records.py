@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from data.files import InputError, read_bytes
+from data.writing import surviving
 
 FILE = "metrics.jsonl"
 VERSION = 3  # of the records; the `run` record has it
@@ -182,7 +183,7 @@ def _parse(line: bytes) -> tuple[dict | None, str | None]:
 def read_records(folder: Path) -> Records:
     """The records of a run folder. A line that cannot be used is a remark; so is a torn last one (the run was killed
     while writing it). Raises InputError where there is no readable metrics.jsonl."""
-    path = folder / FILE
+    path = (surviving(folder) or folder) / FILE
     if not path.is_file():
         raise InputError(f"{path}: no such file; is {folder} a run folder?")
     found, remarks = [], []

@@ -10,7 +10,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
-from data.files import InputError, read_json, shown, write_json
+from data.files import InputError, read_json, shown
+from data.writing import write_json
 from lora.inject import lora_layers
 from model.tensors import fill_parameters, read_tensors, write_tensors
 

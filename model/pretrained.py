@@ -6,6 +6,7 @@ Only safetensors and JSON are read, never pickle.
 import dataclasses
 import hashlib
 import importlib.metadata
+import json
 import os
 import re
 from collections.abc import Iterator
@@ -18,7 +19,7 @@ from tokenizers import Tokenizer
 from tokenizers.implementations import BertWordPieceTokenizer
 from torch import Tensor
 
-from data.files import InputError, read_json, reason, sha256_of, shown
+from data.files import InputError, decode_text, read_bytes, read_json, reason, sha256_of, shown
 from model.bert import BertConfig, BertEncoder
 from model.names import ACTIVATION_KEY, CONFIG_KEYS, CONFIG_RANGES, UNUSED, hugging_face_name
 from model.tensors import read_tensors
@@ -59,16 +60,22 @@ def packaged_folder() -> Path:
     return folder
 
 
-def fetch(repository: str, revision: str | None) -> Path:
-    """Download an encoder's files from a hub, or find them in its cache. HF_HOME, HF_ENDPOINT and HF_HUB_OFFLINE
-    work as usual."""
+def fetch(repository: str, revision: str | None, download: bool) -> Path:
+    """Find an encoder's files in a hub's cache, or, with `download`, fetch them into it. HF_HOME, HF_ENDPOINT and
+    HF_HUB_OFFLINE work as usual."""
     from huggingface_hub import snapshot_download  # half a second to import, and only needed here
 
     wanted = ["config.json", "model*.safetensors", "model.safetensors.index.json"]
     wanted += ["tokenizer.json", "tokenizer_config.json", "vocab.txt"]
     try:
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=wanted))
+        offline = not download
+        return Path(snapshot_download(repository, revision=revision, allow_patterns=wanted, local_files_only=offline))
     except Exception as error:  # the hub client's errors have no narrower common ancestor
+        if not download:
+            raise InputError(
+                f"model.pretrained: {repository!r} is not a folder seen from {Path.cwd()}, and not among the weights "
+                "that this machine has; go to where it is, or fetch it from the hub with --allow-download"
+            ) from error
         first_line = reason(error).splitlines()[0]
         raise InputError(
             f"model.pretrained: cannot fetch {repository!r} (revision {revision or 'main'}): {first_line}; "
@@ -76,7 +83,7 @@ def fetch(repository: str, revision: str | None) -> Path:
         ) from error
 
 
-def locate(name: str) -> Path:
+def locate(name: str, download: bool = True) -> Path:
     """A folder, a name of TABLE or a hub id with optional @revision -> the folder that holds the checkpoint."""
     folder = Path(os.path.expanduser(name))  # which leaves "~nobody" alone, where Path.expanduser raises
     if name and folder.is_dir():
@@ -89,7 +96,7 @@ def locate(name: str) -> Path:
     repository = TABLE.get(repository) or repository
     if not re.fullmatch(r"[\w.-]+(/[\w.-]+)?", repository) or repository.startswith("."):
         raise InputError(f"model.pretrained: {name!r} is not a folder, not one of {', '.join(TABLE)}, and not a hub id")
-    return fetch(repository, revision or None)
+    return fetch(repository, revision or None, download)
 
 
 # ---- from a folder to an encoder -------------------------------------------------------------------------------------
@@ -173,14 +180,15 @@ class Pretrained:
         return hugging_face_name(module_path, self.family)
 
 
-def load_encoder(name: str, **overrides) -> tuple[BertEncoder, Pretrained]:
+def load_encoder(name: str, download: bool = True, **overrides) -> tuple[BertEncoder, Pretrained]:
     """Build the encoder that `name` describes and fill all its tensors from the checkpoint, in fp32.
 
+    download: ask a hub for what is not on this machine.
     overrides: BertConfig fields that are free to choose (dropout, attention_dropout, attention).
     Raises InputError naming the tensors for: missing, unexpected, of the wrong shape, not floating point, not finite,
     or twice.
     """
-    folder = locate(name)
+    folder = locate(name, download)
     family, config = read_config(folder)
     with torch.device("meta"):  # shapes only: every value comes from the file
         encoder = BertEncoder(dataclasses.replace(config, **overrides))
@@ -222,22 +230,48 @@ def load_encoder(name: str, **overrides) -> tuple[BertEncoder, Pretrained]:
     return encoder, Pretrained(name, folder, family, tuple(sorted(extra)), pooler or None, digest)
 
 
+# tokenizer_config.json's names for what a BertNormalizer does, and its own.
+NORMALIZING = {
+    "do_lower_case": "lowercase",
+    "strip_accents": "strip_accents",  # null: where it lowercases
+    "tokenize_chinese_chars": "handle_chinese_chars",
+}
+
+
+def read_normalizing(folder: Path) -> dict[str, Any]:
+    """The arguments of a BertNormalizer that tokenizer_config.json sets."""
+    path = folder / "tokenizer_config.json"
+    found = {key: value for key, value in (read_json(path) if path.exists() else {}).items() if key in NORMALIZING}
+    for key, value in found.items():
+        if not isinstance(value, bool) and (key, value) != ("strip_accents", None):
+            raise InputError(f"{path}: {key} is {shown(value)}, expected true or false")
+    return {NORMALIZING[key]: value for key, value in found.items()}
+
+
+def read_vocabulary(path: Path) -> dict[str, int]:
+    """vocab.txt, a token a line -> {token: its line from 0}"""
+    lines = decode_text(read_bytes(path), path).removesuffix("\n").split("\n")
+    return {line.rstrip("\r"): number for number, line in enumerate(lines)}
+
+
 def load_tokenizer(folder: Path) -> Tokenizer:
-    """tokenizer.json, or a WordPiece tokenizer over vocab.txt -> a tokenizer that neither truncates nor pads.
+    """tokenizer.json, or a WordPiece tokenizer over vocab.txt -> a tokenizer that neither truncates nor pads. What
+    tokenizer_config.json says about case, accents and Chinese characters holds for both, as in transformers.
 
     (Published tokenizer.json files carry a truncation of their own; all-MiniLM-L6-v2 cuts at 128 tokens.)
     """
-    file = folder / "tokenizer.json"
+    file, settings = folder / "tokenizer.json", read_normalizing(folder)
     try:
-        if file.is_file():
-            model = read_json(file).get("model")
+        if file.exists():
+            raw = read_json(file)
+            model, own = raw.get("model"), raw.get("normalizer")
             if not isinstance(model, dict) or model.get("type", "WordPiece") != "WordPiece":
                 raise InputError(f"{file}: is not a WordPiece tokenizer, as BERT's are")
-            tokenizer = Tokenizer.from_file(str(file))
-        elif (folder / "vocab.txt").is_file():
-            settings = folder / "tokenizer_config.json"
-            lowercase = read_json(settings).get("do_lower_case", True) if settings.is_file() else True
-            tokenizer = BertWordPieceTokenizer(str(folder / "vocab.txt"), lowercase=bool(lowercase))._tokenizer
+            if isinstance(own, dict) and own.get("type") == "BertNormalizer":
+                raw["normalizer"] = own | settings
+            tokenizer = Tokenizer.from_str(json.dumps(raw))
+        elif (folder / "vocab.txt").exists():
+            tokenizer = BertWordPieceTokenizer(read_vocabulary(folder / "vocab.txt"), **settings)._tokenizer
         else:
             raise InputError(f"{folder}: neither tokenizer.json nor vocab.txt")
     except InputError:

@@ -9,13 +9,19 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from data.files import InputError
+from data.files import InputError, open_file
+from data.writing import replace_file
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
-    """Write a safetensors file. Raises OSError where it cannot be written (a full disk, for one)."""
+    """Write a safetensors file whole. Raises OSError where it cannot be written (a full disk, for one)."""
+    kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    replace_file(path, lambda new: _write_new(kept, new))
+
+
+def _write_new(tensors: dict[str, Tensor], path: Path) -> None:
     try:
-        save_file({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}, path)
+        save_file(tensors, path)
     except SafetensorError as error:  # "... I/O error: No space left on device (os error 28)"
         number = re.search(r"\(os error (\d+)\)", str(error))
         raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from None
@@ -24,7 +30,7 @@ def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
 def read_tensors(path: Path) -> dict[str, Tensor]:
     """Read the tensors of a safetensors file. Raises InputError for anything else, a pickle included."""
     try:
-        with path.open("rb"):  # the library calls a file that it may not read missing
+        with open_file(path):  # the library calls a file that it may not read missing, and waits for a pipe
             return load_file(path)
     except OSError as error:
         raise InputError(f"{path}: cannot be read: {error.strerror or error}") from None
@@ -32,9 +38,17 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path}: cannot be read as safetensors: {error}; fetch or copy it again") from None
 
 
+def require_finite(tensor: Tensor, name: str, where: Path) -> None:
+    """Raise InputError for a tensor that holds no floating-point numbers, or one that is not finite."""
+    if not tensor.is_floating_point():
+        raise InputError(f"{where}: {name} holds {tensor.dtype}, floating-point numbers are needed")
+    if not tensor.float().isfinite().all():
+        raise InputError(f"{where}: {name} holds NaN or infinity; the file is damaged, or its training had failed")
+
+
 def fill_parameters(parameters: dict[str, Tensor], saved: dict[str, Tensor], where: Path) -> None:
-    """Copy saved tensors into parameters of the same names, or raise InputError naming a missing, extra or misshapen
-    one before anything is copied."""
+    """Copy saved tensors into parameters of the same names, or raise InputError naming one that is missing, extra,
+    misshapen or not finite before anything is copied."""
     missing, unexpected = parameters.keys() - saved.keys(), saved.keys() - parameters.keys()
     for what, names in (("missing", missing), ("unexpected", unexpected)):
         if names:
@@ -42,6 +56,7 @@ def fill_parameters(parameters: dict[str, Tensor], saved: dict[str, Tensor], whe
     for name, parameter in parameters.items():
         if saved[name].shape != parameter.shape:
             raise InputError(f"{where}: {name} is {tuple(saved[name].shape)}, the model has {tuple(parameter.shape)}")
+        require_finite(saved[name], name, where)
     with torch.no_grad():
         for name, parameter in parameters.items():
             parameter.copy_(saved[name])

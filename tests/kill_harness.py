@@ -18,7 +18,7 @@ import time
 from pathlib import Path
 
 import train
-from data.files import surviving
+from data.writing import is_aside, surviving
 from experiments.records import FILE
 from experiments.training import checkpoint as checkpoints
 from experiments.training import folder
@@ -79,7 +79,7 @@ def uninterrupted(arguments: list[str], runs: Path) -> dict[int, tuple[dict, lis
 
 
 def left_in_a_save(folder: Path, since: float) -> bool:
-    leftovers = [*folder.glob(".*.new"), *folder.glob(".*.old"), folder.parent / f".{folder.name}.new"]
+    leftovers = [path for place in (folder, folder.parent) for path in place.glob(".*") if is_aside(path.name)]
     return any(place.exists() and place.stat().st_mtime >= since for place in leftovers)
 
 

@@ -84,7 +84,7 @@ MUTANTS = [
      "        self._file.seek(0, 2)", "test_resume.py", "test_a_killed_run_continues_to_the_same_numbers"),
     ("another spec is resumed", "experiments/training/folder.py", "    if changed and not anyway:", "    if False:", "test_resume.py",
      "test_resuming_with_another_spec_lists_the_differences"),
-    ("a checkpoint is written in place", "data/files.py", "        fill(new)\n", "        fill(target if target.exists() else new)\n",
+    ("a checkpoint is written in place", "data/writing.py", "        fill(new)\n", "        fill(target if target.exists() else new)\n",
      "model/test_tensors.py", "test_a_writer_that_fails_leaves_the_previous_folder"),
     ("a shard may lie anywhere", "model/pretrained.py", "if Path(name).name != name or", "if",
      "model/test_pretrained.py", "test_a_shard_index_cannot_leave_its_folder"),

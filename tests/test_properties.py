@@ -218,8 +218,9 @@ def test_a_diary_cut_anywhere_loses_at_most_the_line_that_was_cut(tmp_path_facto
     assert records == written[: whole[:cut].count(b"\n")]
     assert len(remarks) == (cut > 0 and whole[cut - 1 : cut] != b"\n")
     offset = round(share_kept * cut)
-    Writer(folder, offset).close()
-    assert (folder / FILE).read_bytes() == whole[:offset]
+    if offset:  # a run that goes on has at least its first record
+        Writer(folder, offset).close()
+        assert (folder / FILE).read_bytes() == whole[:offset]
 
 
 @given(st.binary(max_size=200))

@@ -7,8 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from data.files import InputError, decode_text, read_bytes, read_json, replace_file, require_utf8, shown
+from data.files import InputError, decode_text, read_bytes, read_json, require_utf8, shown
 from data.readers import Row
+from data.writing import plain_folder, write_text
 from experiments.inference import questions, texts
 from experiments.inference.load import Trained, load_run
 from experiments.inference.show import print_answers, print_label_answers, print_scores
@@ -42,7 +43,7 @@ def score(arguments: argparse.Namespace) -> None:
         raise trouble
 
 
-MODELS_ONLY = ("errors", "out", "task", "device")
+MODELS_ONLY = ("errors", "out", "task", "device", "allow_download")
 
 
 def check_score(arguments: argparse.Namespace) -> None:
@@ -71,18 +72,17 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
     trouble: InputError | OSError | None = None
     for folder in runs:
         try:
-            trained = load_run(folder, arguments.device or "auto", arguments.task)
+            trained = load_run(folder, arguments.device or "auto", arguments.task, arguments.allow_download)
             scored = module_for(trained).score(trained, arguments.data, arguments.errors)
             if data.setdefault("kind", scored.kind) != scored.kind:
                 raise InputError(f"{folder}: is of another kind than {runs[0]}; score them apart")
             data |= scored.counts
             data["runs"].append({"run": str(folder), **scored.result})
             specs.append(as_json(trained.spec))
-            out = arguments.out / folder.resolve().name if arguments.out else folder / "predictions"
-            out = out / (arguments.task or "") / arguments.data.name
-            out.mkdir(parents=True, exist_ok=True)
+            base, own = (arguments.out, folder.resolve().name) if arguments.out else (folder, "predictions")
+            out = plain_folder(base, own, *([arguments.task] if arguments.task else []), arguments.data.name)
             for name, content in scored.files.items():
-                replace_file(out / name, content)
+                write_text(out / name, content)
             data["runs"][-1]["written"] = f"{out}: {', '.join(scored.files)}"
         except (InputError, OSError) as error:
             trouble = error
@@ -123,7 +123,7 @@ def score_predictions(arguments: argparse.Namespace) -> dict:
 
 def ask(arguments: argparse.Namespace) -> None:
     """Put questions about texts, or texts alone, to a run's best model."""
-    trained = load_run(arguments.run, arguments.device or "auto", arguments.task)
+    trained = load_run(arguments.run, arguments.device or "auto", arguments.task, arguments.allow_download)
     spans = module_for(trained) is questions
     answers = ask_questions(trained, arguments) if spans else ask_texts(trained, arguments)
     if arguments.json:

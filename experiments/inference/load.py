@@ -1,5 +1,6 @@
 """Loading a trained run: its best model, its tokenizer, and what its training knew."""
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,17 +8,28 @@ from typing import Any
 
 from tokenizers import Tokenizer
 
-from data.files import InputError, shown, surviving
+from data.files import InputError, shown
 from data.labels import Outputs
 from data.readers import Row
 from data.splits import mark
-from experiments.config.check import read_spec
+from data.writing import surviving
+from experiments.config.check import read_spec, resolve
 from experiments.config.spec import Spec
-from experiments.training.build import build_model, load_base
-from experiments.training.checkpoint import STATE, TRAIN_TEXTS, load_trained, read_checkpoint
+from experiments.records import FILE, read_records
+from experiments.training.build import build_model, load_base, prepare_machine
+from experiments.training.checkpoint import (
+    STATE,
+    TRAIN_TEXTS,
+    Checkpoint,
+    comparable,
+    differences,
+    load_trained,
+    read_checkpoint,
+)
 from experiments.training.phases import trained_names
+from experiments.training.writer import beyond
 from model.heads import TaskModel
-from model.machine import Machine, choose_machine
+from model.machine import Machine
 from model.tensors import read_tensors
 
 
@@ -60,9 +72,40 @@ def choose_task(folder: Path, spec: Spec, name: str | None) -> str:
     return name
 
 
-def load_run(folder: Path, device: str = "auto", task: str | None = None) -> Trained:
-    """The best model of a run folder. task: which one, of a run with several. Raises InputError for what is no run
-    folder, has no best/ yet, is damaged, or was trained from other pretrained weights than are there now."""
+def settings_of(best: Path, checkpoint: Checkpoint) -> Spec:
+    """The settings that best/ was trained with, which it carries itself. Those of spec.json may be others: with
+    --resume-anyway, the best model may be from before. Raises InputError where best/ belongs to another run, or where
+    spec.json has been edited."""
+    folder = best.parent
+    try:
+        spec = resolve(copy.deepcopy(checkpoint.identity["spec"]), [], sweeping=False)
+    except (InputError, KeyError, TypeError) as error:
+        raise InputError(f"{best / STATE}: its settings cannot be used: {error}") from None
+    if (folder / FILE).exists():
+        try:
+            beyond(folder / FILE, checkpoint.metrics_bytes, checkpoint.metrics_sha256)
+        except InputError as error:
+            raise InputError(f"{best}: is not this run's, or its records are not; {error}") from None
+    told = read_spec(folder / "spec.json")
+    changed = differences(comparable(told), comparable(spec))
+    if changed and not was_resumed_anyway(folder):
+        raise InputError(
+            f"{folder / 'spec.json'}: is not what best/ was trained with: {'; '.join(changed)}; restore it"
+        )
+    return spec
+
+
+def was_resumed_anyway(folder: Path) -> bool:
+    """Whether a run was continued with other settings or data than it had begun with."""
+    records = read_records(folder).of_kind("event") if (folder / FILE).exists() else []
+    return any(record["event"] == "resumed anyway" for record in records)
+
+
+def load_run(folder: Path, device: str = "auto", task: str | None = None, download: bool = False) -> Trained:
+    """The best model of a run folder. task: which one, of a run with several. download: ask a hub for pretrained
+    weights that are not on this machine. Raises InputError for what is no run folder, has no best/ yet, is damaged, is
+    put together from several runs, or was trained from other pretrained weights than are there now."""
+    folder = surviving(folder) or folder
     if not (folder / "spec.json").is_file():
         raise InputError(f"{folder}: is not a run folder (no spec.json)")
     best = surviving(folder / "best")
@@ -71,17 +114,17 @@ def load_run(folder: Path, device: str = "auto", task: str | None = None) -> Tra
     checkpoint = read_checkpoint(best)
     if checkpoint.progress.best is None:
         raise InputError(f"{best}: is not the checkpoint of an evaluation")
-    spec = read_spec(folder / "spec.json")
+    spec = settings_of(best, checkpoint)
     name, outputs = choose_task(folder, spec, task), checkpoint.outputs
     if outputs.keys() != spec.tasks.keys():
-        raise InputError(f"{best / STATE}: its tasks are not those of {folder / 'spec.json'}")
-    base = load_base(spec)
+        raise InputError(f"{best / STATE}: its tasks are not those of its settings")
+    base = load_base(spec, download)
     model, pretrained = build_model(spec, base, outputs), base.pretrained
     if pretrained.sha256 != checkpoint.identity.get("pretrained"):
         changed = "is not what it was trained from (other weights or tokenizer)"
         raise InputError(f"{folder}: {spec.model.pretrained} {changed}")
     load_trained(best, model, pretrained, trained_names(model, spec.phases[: checkpoint.progress.furthest + 1]))
-    machine, prefix = choose_machine(device, spec.amp), spec.prefix(name)
+    machine, prefix = prepare_machine(spec, device), spec.prefix(name)
     model.to(machine.device).eval()
     found = checkpoint.progress.best.metrics.items()
     metrics = {key.removeprefix(prefix): value for key, value in found if key.startswith(prefix)}

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from data.files import InputError, one_line, replace_file
+from data.files import InputError, one_line
+from data.writing import write_text
 from experiments.records import read_records
 from experiments.report.run import Run
 
@@ -117,4 +118,4 @@ def picture(folder: Path, light: Path, dark: Path) -> None:
     backgrounds. Legible at 400 pixels. Raises InputError where the folder is no run."""
     run = Run(read_records(folder))
     for path, ink, colour in ((light, "#1b1b1b", 0), (dark, "#e6e6e6", 5)):
-        replace_file(path, curves([run], ["loss", "metric"], ink, (4.4, 2.2), colour))
+        write_text(path, curves([run], ["loss", "metric"], ink, (4.4, 2.2), colour))

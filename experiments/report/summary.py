@@ -6,7 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from data.files import InputError, replace_file
+from data.files import InputError
+from data.writing import write_text
 from experiments.records import json_safe, read_records
 from experiments.report.charts import require_matplotlib
 from experiments.report.comparison import compare
@@ -48,7 +49,7 @@ def summarise(
         found = {"schema": SCHEMA, **compare(summaries)} if len(runs) > 1 else summaries[0]
         blocks = comparison_report(found) if len(runs) > 1 else run_report(found)
         if html:  # first: a reader of the text may stop early
-            replace_file(html, as_page(blocks, runs))
+            write_text(html, as_page(blocks, runs))
             print(f"written: {html}", file=sys.stderr)
         if as_json:
             print(json.dumps(json_safe(found), indent=2))

@@ -3,6 +3,7 @@
 Axes:  N examples   B examples of a batch   T tokens
 """
 
+import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,6 +38,11 @@ class Evaluated:
     metrics: dict[str, float]
     scores: dict[str, np.ndarray] = field(default_factory=dict)
     statistics: dict[str, Callable[[np.ndarray], float]] = field(default_factory=dict)
+
+    @property
+    def finite(self) -> bool:
+        """Whether the outputs were numbers. Of NaN, the largest is class 0, and its accuracy would look like one."""
+        return math.isfinite(self.metrics["loss"])
 
     def intervals(self) -> dict[str, tuple[float, float]]:
         """The 95 % bootstrap interval of each metric that has scores or a statistic."""

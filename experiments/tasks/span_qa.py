@@ -59,6 +59,8 @@ class SpanQA(Task):
             }
             for split, each, made in (("train", train, self.train), ("dev", dev, windows["dev"]))
         }
+        unanswerable = 100 * sum(not question.answers for question in dev.questions) / len(dev.questions)
+        self.splits["dev"]["baseline"] = dict.fromkeys(("exact", "f1"), unanswerable)  # of "" to every question
         self.splits["dev"] |= duplicates(*rows)
         self.remarks = [f"left out, for example: {remark}" for remark in (*train.misplaced, *dev.misplaced)][:3]
         # A model that is shown unanswerable questions may answer "no answer"; another must not.

@@ -19,7 +19,7 @@ from model.machine import Machine, choose_machine, keep_freed_memory
 from model.pretrained import Base, Pretrained, load_encoder, load_tokenizer
 
 
-def prepare_machine(spec: Spec) -> Machine:
+def prepare_machine(spec: Spec, device: str) -> Machine:
     """The machine of a run, with PyTorch set up for it: threads, determinism, memory."""
     keep_freed_memory()
     if spec.runtime.threads:
@@ -27,15 +27,16 @@ def prepare_machine(spec: Spec) -> Machine:
     if spec.runtime.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
     torch.use_deterministic_algorithms(spec.runtime.deterministic)
-    return choose_machine(spec.runtime.device, spec.amp)
+    return choose_machine(device, spec.amp)
 
 
-def load_base(spec: Spec) -> Base:
-    """Encoder and tokenizer of `model.pretrained`. Raises InputError where they do not fit each other or the spec."""
+def load_base(spec: Spec, download: bool = True) -> Base:
+    """Encoder and tokenizer of `model.pretrained`. download: fetch them from a hub if they are not on this machine.
+    Raises InputError where they do not fit each other or the spec."""
     overrides = {"attention": spec.model.attention, "attention_dropout": spec.model.attention_dropout}
     if spec.model.dropout is not None:
         overrides["dropout"] = spec.model.dropout
-    encoder, pretrained = load_encoder(spec.model.pretrained, **overrides)
+    encoder, pretrained = load_encoder(spec.model.pretrained, download, **overrides)
     longest = max(task.data.max_length for task in spec.tasks.values())
     if longest > encoder.config.max_positions:
         raise InputError(

@@ -13,21 +13,23 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from data.files import InputError, read_json, sha256_of, shown, surviving, write_json, write_whole
+from data.files import InputError, read_json, sha256_of, shown
 from data.labels import Outputs
+from data.writing import surviving, write_json, write_whole
 from experiments.config.optimizers import OPTIMIZERS
 from experiments.config.parse import build
 from experiments.config.spec import Spec
 from experiments.records import SCORES
 from experiments.training.state import Progress, Run
-from lora.adapter import load_adapter, save_adapter
+from lora import adapter
 from lora.inject import adapter_parameters, lora_layers
 from model.heads import TaskModel
 from model.pretrained import Pretrained
-from model.tensors import fill_parameters, read_tensors, write_tensors
+from model.tensors import fill_parameters, read_tensors, require_finite, write_tensors
 
 CHECKPOINT_FORMAT = 5  # raised whenever a checkpoint of before could not be continued to the same numbers
 STATE, TRAINING, HEADS, ENCODER = "checkpoint.json", "training.safetensors", "head.safetensors", "encoder.safetensors"
+CHECKPOINT_FILES = (STATE, TRAINING, HEADS, ENCODER, SCORES, adapter.WEIGHTS, adapter.CONFIG)
 TRAIN_TEXTS = "train_texts.safetensors"  # in the run folder itself
 
 
@@ -151,20 +153,24 @@ def save_trained(folder: Path, model: TaskModel, pretrained: Pretrained, trained
     among the names in `trained`."""
     write_tensors(folder / HEADS, dict(model.head.named_parameters()))
     if any(lora_layers(model.encoder)):
-        save_adapter(model.encoder, folder, pretrained.hugging_face_name, pretrained.name)
+        adapter.save_adapter(model.encoder, folder, pretrained.hugging_face_name, pretrained.name)
     encoder = _encoder_parameters(model, pretrained, trained)
     if encoder:
         write_tensors(folder / ENCODER, encoder)
 
 
 def load_trained(folder: Path, model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> None:
-    """The inverse of `save_trained`. Raises InputError naming what is missing, unexpected or misshapen."""
+    """The inverse of `save_trained`. Raises InputError naming what is missing, unexpected, misshapen or not finite."""
     fill_parameters(dict(model.head.named_parameters()), read_tensors(folder / HEADS), folder / HEADS)
     if any(lora_layers(model.encoder)):
-        load_adapter(model.encoder, folder, pretrained.hugging_face_name)
+        adapter.load_adapter(model.encoder, folder, pretrained.hugging_face_name)
+    elif (folder / adapter.WEIGHTS).exists():
+        raise InputError(f"{folder / adapter.WEIGHTS}: holds adapters; the experiment needs its lora group for them")
     encoder = _encoder_parameters(model, pretrained, trained)
     if encoder:
         fill_parameters(encoder, read_tensors(folder / ENCODER), folder / ENCODER)
+    elif (folder / ENCODER).exists():
+        raise InputError(f"{folder / ENCODER}: holds encoder weights; no phase of the experiment so far trains them")
 
 
 # ---- reading and writing --------------------------------------------------------------------------------------------
@@ -185,10 +191,14 @@ def read_checkpoint(folder: Path) -> Checkpoint:
             f"{path}: cannot be used (it has format {found}, this code {CHECKPOINT_FORMAT}); use the code that wrote it"
         ) from None
     for name, digest in state.sha256.items():
-        if Path(name).name != name:
-            raise InputError(f"{path}: {name!r} is not the name of a file beside it")
+        if name not in CHECKPOINT_FILES:
+            raise InputError(f"{path}: {shown(name)} is not the name of a checkpoint's file")
         if sha256_of(folder / name) != digest:
             raise InputError(f"{folder / name}: is not what was saved (sha256 differs); restore it, or start over")
+    there = {name for name in CHECKPOINT_FILES if (folder / name).exists()} - {STATE}
+    if HEADS not in state.sha256 or not there <= state.sha256.keys():
+        unlisted = min(there - state.sha256.keys(), default=HEADS)
+        raise InputError(f"{path}: does not list {unlisted}; restore it, or start over with --overwrite")
     return state
 
 
@@ -283,6 +293,7 @@ def restore_training(path: Path, optimizer: torch.optim.Optimizer, kind: str, na
         for key, value in state.items():
             if value.shape != (() if key == "step" else parameter.shape):
                 raise InputError(f"{path}: {key} of {name} is {tuple(value.shape)}, the model's is another shape")
+            require_finite(value, f"{key} of {name}", path)
             # Where the optimizer itself keeps it: beside the parameter, but for the step count of an unfused one.
             place = torch.device("cpu") if key == "step" and parameter not in fused else parameter.device
             optimizer.state[parameter][key] = value.to(place)

@@ -17,10 +17,12 @@ from pathlib import Path
 
 from torch import Tensor
 
-from data.files import InputError, recover, surviving, write_json, write_whole
+from data.files import InputError, open_file, parse_json, read_json
+from data.writing import is_aside, recover, require_plain, surviving, write_json, write_whole
 from experiments.records import FILE, VERSION
 from experiments.training.build import unused_tensors
 from experiments.training.checkpoint import (
+    CHECKPOINT_FILES,
     CHECKPOINT_FORMAT,
     STATE,
     TRAIN_TEXTS,
@@ -46,10 +48,12 @@ from model.tensors import write_tensors
 def claim(folder: Path) -> Iterator[None]:
     """Hold the run folder against other processes. The system releases it however this one ends. Raises InputError
     where another holds it."""
-    real = Path(os.path.realpath(folder))  # by whatever name it is reached
-    real.parent.mkdir(parents=True, exist_ok=True)
-    path = real.with_name(f".{real.name}.lock")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    path = folder.with_name(f".{folder.name}.lock")
+    require_plain(path)
     with path.open("a") as file:
+        if os.fstat(file.fileno()).st_size:
+            raise InputError(f"{path}: is a file of somebody's, and its name is needed for a lock; move it away")
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             held = True
@@ -81,18 +85,54 @@ def refuse_if_busy(folder: Path) -> None:
 
 
 def check_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
-    """Whether there is a run to continue. Raises InputError where the folder cannot be used as asked. Reads only."""
-    for place in (folder, folder.parent):
-        if (place.exists() or place.is_symlink()) and not place.is_dir():
-            raise InputError(f"{place}: is a file; choose another name with --set name=..., or another --runs")
+    """Whether there is a run to continue. Raises InputError where the folder cannot be used as asked: it is no folder,
+    or not a run's, or what is in it would be lost. Reads only."""
+    runs = folder.parent
+    if (runs.exists() or runs.is_symlink()) and not runs.is_dir():
+        raise InputError(f"{runs}: is a file; choose another --runs")
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        found = "link" if folder.is_symlink() else "file"
+        raise InputError(f"{folder}: is a {found}; choose another name with --set name=..., or another --runs")
     there = surviving(folder)
     if there is None or not any(there.iterdir()):
         return False
-    if not (there / "spec.json").is_file():
+    if not ((there / "spec.json").is_file() if resume else is_run(there)):
         raise InputError(f"{folder}: is not empty and not a run folder; choose another name with --set name=...")
     if not resume and not overwrite:
         raise InputError(f"{folder}: already holds a run; continue it with --resume, or replace it with --overwrite")
+    check_contents(there, overwrite)
     return resume
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder holds the experiment and the records of a run."""
+    try:
+        with open_file(folder / FILE) as file:
+            first = parse_json(file.readline(MOST_BYTES).decode())
+        return first["kind"] == "run" and "name" in read_json(folder / "spec.json")
+    except (InputError, OSError, ValueError, TypeError, KeyError):
+        return False
+
+
+MOST_BYTES = 2**24  # of a run record: one that is longer is none
+FILES = ("spec.json", FILE, TRAIN_TEXTS)
+CHECKPOINTS, PREDICTIONS = ("last", "best"), "predictions"
+LITTER = (".DS_Store", "Thumbs.db")  # that file managers leave everywhere
+
+
+def check_contents(folder: Path, replaced: bool) -> None:
+    """Raise InputError naming the first thing in a run folder that writing to it would harm: a link or a pipe in place
+    of one of our files, a file of somebody's in a checkpoint; where the whole folder is replaced, anything else too."""
+    for entry in sorted(folder.iterdir()):
+        if entry.name in FILES:
+            require_plain(entry)
+        elif entry.name == PREDICTIONS or entry.name in CHECKPOINTS:
+            require_plain(entry, "folder")
+            for file in sorted(entry.iterdir()) if entry.name in CHECKPOINTS else ():
+                if file.name not in (*CHECKPOINT_FILES, *LITTER):
+                    raise InputError(f"{file}: is not a checkpoint's, and would go with the next one; move it away")
+        elif replaced and not is_aside(entry.name) and entry.name not in LITTER:
+            raise InputError(f"{entry}: is not a run's, and would go with the run; move it away")
 
 
 def open_folder(run: Run, resume: bool, overwrite: bool, anyway: bool = False) -> str | None:
@@ -119,7 +159,7 @@ def _begin(run: Run) -> None:
         _record_run(run)
         save(run, folder / "last", training=True)
 
-    Path(os.path.realpath(run.folder)).parent.mkdir(parents=True, exist_ok=True)
+    run.folder.parent.mkdir(parents=True, exist_ok=True)
     write_whole(run.folder, fill)
 
 

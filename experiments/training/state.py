@@ -176,7 +176,9 @@ class Run:
 
     def record_evaluation(self, found: Evaluated, split: str, seconds: float) -> bool:
         """Write an eval record. Returns whether this evaluation is the best so far. Only one of the development set
-        with a finite metric can be; its scores are remembered."""
+        with a finite metric can be; its scores are remembered. Where the loss is not finite, no metric is."""
+        if not found.finite:
+            found = Evaluated(dict.fromkeys(found.metrics, math.nan))
         progress, metric = self.progress, self.spec.eval.metric
         best = split == "dev" and self._is_best(found.metrics)
         record = self.record(

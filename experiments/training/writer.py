@@ -17,7 +17,9 @@ class Writer:
     def __init__(self, folder: Path, offset: int = 0, seconds: float = 0.0):
         """offset: bytes to keep of an existing file (0: none); seconds: how long the run had taken by then."""
         self._path = folder / FILE
-        self._file = self._path.open("r+b" if offset else "w+b", buffering=0)
+        self._file = self._path.open("r+b" if offset else "x+b", buffering=0)
+        if os.fstat(self._file.fileno()).st_nlink > 1:  # `cp -al` makes such copies
+            raise InputError(f"{self._path}: is one file with another name elsewhere (a hard link); copy it")
         self._digest = hashlib.sha256(self._file.read(offset))
         self._file.truncate(offset)
         self._file.seek(offset)

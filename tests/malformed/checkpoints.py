@@ -54,7 +54,7 @@ BAD_VALUES = [
 
 def configurations() -> Iterator[Case]:
     yield from broken_json("config.json", CONFIG)
-    yield from unusual_files("config.json", CONFIG, {"missing": "no such file", "a folder": "is a folder",
+    yield from unusual_files("config.json", CONFIG, {"missing": "no such file", "a folder": "is a folder", "a pipe": "is a pipe",
                              "an endless device": "is a device", "no permission": "Permission denied",
                              "a link to itself": "symbolic links"})  # fmt: skip
     for key, value, answer in BAD_VALUES:
@@ -121,7 +121,7 @@ def tokenizers() -> Iterator[Case]:
         yield Case("tokenizer", f"tokenizer.json: {name}", edited_tokenizer(edit), answer)
     for name, content, answer in (
         ("empty", b"", unreadable),
-        ("not UTF-8", b"[CLS]\n\xff\xfe\n", unreadable),
+        ("not UTF-8", b"[CLS]\n\xff\xfe\n", "vocab.txt: line 2 is not UTF-8"),
         ("without [UNK]", b"[PAD]\n[CLS]\n[SEP]\nmilk\n", "the tokenizer has no [UNK]"),
         ("without special tokens", b"milk\nman\n", unreadable),
         ("NUL bytes", bytes(100), unreadable),
@@ -129,7 +129,12 @@ def tokenizers() -> Iterator[Case]:
     ):
         yield Case("tokenizer", f"vocab.txt: {name}", vocabulary(content), answer)
     yield Case("tokenizer", "none", lambda p: (p / TOKENIZER).unlink(), "neither tokenizer.json nor vocab.txt")
-    yield Case("tokenizer", "a folder", lambda p: ((p / TOKENIZER).unlink(), (p / TOKENIZER).mkdir()), "neither")
+    yield Case(
+        "tokenizer",
+        "a folder",
+        lambda p: ((p / TOKENIZER).unlink(), (p / TOKENIZER).mkdir()),
+        "is a folder; a file is needed",
+    )
 
 
 # ---- safetensors -----------------------------------------------------------------------------------------------------

@@ -59,8 +59,8 @@ def runs() -> Iterator[Case]:
         ("a bit of its head is flipped", lambda p: put(p / BEST / "head.safetensors",
          (p / BEST / "head.safetensors").read_bytes()[:-1] + b"\x7f"), "head.safetensors: is not what was saved"),
         ("its spec is broken", lambda p: put(p / SPEC, "{"), "spec.json: cannot be read as JSON"),
-        ("its spec has another model", lambda p: set_key(p / SPEC, "model.pretrained", "exp.json"), "is a file"),
-        ("its spec has another rank", lambda p: set_key(p / SPEC, "lora.rank", 4), "the model has"),
+        ("its spec has another model", lambda p: set_key(p / SPEC, "model.pretrained", "exp.json"), "model.pretrained is 'exp.json', was 'small'; restore it"),
+        ("its spec has another rank", lambda p: set_key(p / SPEC, "lora.rank", 4), "lora.rank is 4, was 2; restore it"),
         ("its weights have changed", lambda p: set_key(p / "small/config.json", "layer_norm_eps", 0.1),
          "is not what it was trained from"),
         ("its weights have gone", lambda p: shutil.rmtree(p / "small"), "small"),
@@ -83,6 +83,7 @@ def texts() -> Iterator[Case]:
     answers = {
         "missing": "text.txt: no such file",
         "an endless device": "is a device",
+        "a pipe": "is a pipe",
         "no permission": "Permission denied",
     }
     for case in unusual_files("text", "text.txt", answers | {"a link to itself": "symbolic"}, TEXT):

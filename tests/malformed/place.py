@@ -200,6 +200,7 @@ def unusual_files(category: str, file: str, answers: dict[str, str], arguments: 
         "a link to itself": _link(Path(file).name),
         "a link to nowhere": _link("nowhere"),
         "an endless device": _link("/dev/zero"),
+        "a pipe": lambda path: (path.unlink(missing_ok=True), os.mkfifo(path)),
         "no permission": lambda path: (put(path, path.read_bytes()), path.chmod(0)),
     }
     for name, way in ways.items():
@@ -210,5 +211,6 @@ FILE_ANSWERS = {
     "missing": "no such",
     "a folder": "is a folder; a file is needed",
     "an endless device": "is a device; a file is needed",
+    "a pipe": "is a pipe; a file is needed",
     "no permission": "Permission denied",
 }

@@ -1,68 +1,11 @@
 import pytest
 import torch
 
-from data.files import InputError, recover, write_whole
+from data.files import InputError
 from experiments.config.optimizers import OPTIMIZERS
 from experiments.config.spec import OptimSpec
 from experiments.training.checkpoint import restore_training, training_tensors
 from model.tensors import fill_parameters, read_tensors, write_tensors
-
-
-def content(folder) -> str:
-    return (folder / "a").read_text()
-
-
-def test_a_folder_is_replaced_as_a_whole(tmp_path):
-    target = tmp_path / "last"
-    write_whole(target, lambda folder: (folder / "a").write_text("one"))
-    write_whole(target, lambda folder: (folder / "a").write_text("two"))
-    assert content(target) == "two"
-    assert [path.name for path in tmp_path.iterdir()] == ["last"]
-
-
-def test_a_writer_that_fails_leaves_the_previous_folder(tmp_path):
-    target = tmp_path / "last"
-    write_whole(target, lambda folder: (folder / "a").write_text("one"))
-
-    def fail(folder):
-        (folder / "a").write_text("tw")
-        raise OSError("No space left on device")
-
-    with pytest.raises(OSError, match="No space"):
-        write_whole(target, fail)
-    assert content(target) == "one"
-    assert [path.name for path in tmp_path.iterdir()] == ["last"]
-
-
-def test_a_death_between_the_two_renames_leaves_the_previous_folder(tmp_path):
-    target = tmp_path / "last"
-    write_whole(target, lambda folder: (folder / "a").write_text("one"))
-    target.rename(tmp_path / ".last.old")
-    recover(target)
-    assert content(target) == "one"
-    target.rename(tmp_path / ".last.old")
-    write_whole(target, lambda folder: (folder / "a").write_text("two"))
-    assert content(target) == "two"
-    assert [path.name for path in tmp_path.iterdir()] == ["last"]
-
-
-def test_a_complete_folder_is_not_replaced_by_an_older_one(tmp_path):
-    target = tmp_path / "last"
-    write_whole(target, lambda folder: (folder / "a").write_text("two"))
-    (tmp_path / ".last.old").mkdir()
-    recover(target)
-    assert content(target) == "two"
-
-
-def test_a_target_that_is_a_link_stays_one(tmp_path):
-    """To another disk, say: the neighbours are made there."""
-    (tmp_path / "disk" / "real").mkdir(parents=True)
-    target = tmp_path / "last"
-    target.symlink_to(tmp_path / "disk" / "real")
-    for text in ("one", "two"):
-        write_whole(target, lambda folder, text=text: (folder / "a").write_text(text))
-        assert content(target) == text and target.is_symlink()
-    assert [path.name for path in (tmp_path / "disk").iterdir()] == ["real"]
 
 
 @pytest.mark.parametrize("name", OPTIMIZERS)

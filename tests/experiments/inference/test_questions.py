@@ -165,7 +165,11 @@ def test_a_run_is_scored_once_and_what_was_scored_is_shown_although_the_next_run
     (tmp_path / "a file").write_text("mine")
     assert eval_py.main(["score", str(runs[0]), *shared, "--out", str(tmp_path / "a file")]) == 2
     shown = capsys.readouterr()
-    assert "exact" in shown.out and "written" not in shown.out and "Not a directory" in shown.err
+    assert (
+        "exact" in shown.out
+        and "written" not in shown.out
+        and "a file: is a file, and a plain folder is to be" in shown.err
+    )
     assert (tmp_path / "a file").read_text() == "mine"
 
 
