@@ -236,6 +236,37 @@ def test_the_tokenizer_neither_truncates_nor_pads(tokenizer):
     assert len(tokenizer.encode("word", add_special_tokens=False).ids) == 1
 
 
+@pytest.mark.parametrize("files", [["vocab.txt"], ["tokenizer.json"]])
+@pytest.mark.parametrize(
+    "settings, tokens",
+    [
+        ({}, ["cafe", "noir"]),
+        ({"do_lower_case": False}, ["[UNK]", "[UNK]"]),  # the vocabulary has no capitals
+        ({"strip_accents": False}, ["[UNK]", "noir"]),
+        ({"strip_accents": None}, ["cafe", "noir"]),
+    ],
+)
+def test_tokenizer_config_decides_about_case_and_accents(tmp_path, checkpoint, files, settings, tokens):
+    """As in transformers, whichever of the two files the vocabulary comes from."""
+    words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "cafe", "noir"]
+    raw = json.loads((checkpoint / "tokenizer.json").read_text())
+    raw["model"]["vocab"], raw["added_tokens"] = {word: i for i, word in enumerate(words)}, []
+    raw["post_processor"] = None
+    contents = {"vocab.txt": "\n".join(words) + "\r\n", "tokenizer.json": json.dumps(raw)}
+    for name in files:
+        (tmp_path / name).write_text(contents[name])
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(settings))
+    assert load_tokenizer(tmp_path).encode("Café Noir", add_special_tokens=False).tokens == tokens
+
+
+@pytest.mark.parametrize("setting", [{"do_lower_case": "false"}, {"strip_accents": 0}, {"do_lower_case": None}])
+def test_what_is_neither_true_nor_false_is_refused(tmp_path, checkpoint, setting):
+    (tmp_path / "vocab.txt").write_bytes((checkpoint / "vocab.txt").read_bytes())
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(setting))
+    with pytest.raises(InputError, match=r"tokenizer_config.json: \w+ is .*, expected true or false"):
+        load_tokenizer(tmp_path)
+
+
 def test_vocab_txt_alone_gives_the_same_tokenizer(tmp_path, checkpoint, tokenizer):
     (tmp_path / "vocab.txt").write_bytes((checkpoint / "vocab.txt").read_bytes())
     other = load_tokenizer(tmp_path)
