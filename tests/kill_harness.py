@@ -3,14 +3,16 @@
     make kill-test N=200        (or: python -m tests.kill_harness 200)
 
 A run is trained once without interruption, and what each of its checkpoints holds is noted. Then the same run is
-trained by processes that get SIGKILL after a random time; some die while they start, some inside a save. After every
-kill, what is on disk must be what the uninterrupted run had at that step: the tensors bit for bit, the records but for
-their times. A run that reaches its end must be the same run throughout, and a new one is begun.
+trained by processes that are ended after a random time, each in one of the ways of DEATHS; some die while they start,
+some inside a save, some while they replace the run by a new one (--overwrite). After every death, what is on disk must
+be what the uninterrupted run had at that step: the tensors bit for bit, the records but for their times. A run that
+reaches its end must be the same run throughout, and a new one is begun. Half of them train in fp16.
 """
 
 import dataclasses
 import json
 import random
+import signal
 import subprocess
 import sys
 import tempfile
@@ -27,12 +29,15 @@ from tests.tiny import ROOT, TIMING, assert_same_run
 
 # The main job, small: 2 epochs of a dozen steps, a checkpoint after each, an evaluation every half epoch.
 EXPERIMENT = ROOT / "exp" / "bert_phase2.json"
+DEATHS = ("killed", "terminated", "stopped, continued and killed")
+OVERWRITES = 0.2  # of the lives that find a run
 SMALL = ["data.train_limit=240", "data.dev_limit=24", "runtime.checkpoint_steps=1", "runtime.log_every=3"]
 
 
 @dataclasses.dataclass
 class Tally:
-    kills: int = 0
+    kills: dict[str, int] = dataclasses.field(default_factory=lambda: dict.fromkeys(DEATHS, 0))
+    overwrites: int = 0  # lives that replaced a run
     before_the_run: int = 0  # killed before there was a run folder
     in_a_save: int = 0
     resumed: int = 0  # processes that found a checkpoint to go on from
@@ -54,7 +59,7 @@ def records(lines_of_file: bytes) -> list[dict]:
     return [
         {key: value for key, value in record.items() if key not in TIMING}
         for record in lines
-        if record["kind"] not in ("run", "end") and record.get("event") != "resumed"
+        if record["kind"] not in ("run", "end") and record.get("event") not in ("resumed", "interrupted")
     ]
 
 
@@ -83,17 +88,33 @@ def left_in_a_save(folder: Path, since: float) -> bool:
     return any(place.exists() and place.stat().st_mtime >= since for place in leftovers)
 
 
-def one_life(command: list[str], folder: Path, seconds: float, tally: Tally) -> bool:
-    """Start the process, kill it after so many seconds. Returns whether it reached its end before that."""
-    tally.resumed += surviving(folder) is not None
+def end(process: subprocess.Popen, death: str) -> None:
+    """End a process in one of the ways of DEATHS."""
+    if death == "terminated":  # before it listens, that is its end; afterwards it saves first
+        process.terminate()
+        process.communicate()
+        if process.returncode not in (0, 143, -signal.SIGTERM):
+            raise RuntimeError(f"exit code {process.returncode} after SIGTERM")
+        return
+    if death != "killed":
+        process.send_signal(signal.SIGSTOP)
+        time.sleep(0.2)
+        process.send_signal(signal.SIGCONT)
+        time.sleep(0.2)
+    process.kill()
+    process.communicate()
+
+
+def one_life(command: list[str], folder: Path, seconds: float, death: str, tally: Tally) -> bool:
+    """Start the process, end it after so many seconds. Returns whether it reached its end before that."""
+    tally.resumed += surviving(folder) is not None and "--resume" in command
     started = time.time()
     process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
     try:
         _, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        process.kill()
-        process.communicate()
-        tally.kills += 1
+        end(process, death)
+        tally.kills[death] += 1
         tally.before_the_run += surviving(folder) is None
         tally.in_a_save += left_in_a_save(folder, started)
         return False
@@ -122,19 +143,13 @@ def kill_test(arguments: list[str], kills: int, runs: Path, seed: int = 0, show=
     expected = uninterrupted(arguments, runs)
     longest = 0.6 * (time.perf_counter() - began + 3)  # 3 for the start of a process; few lives reach the run's end
     number = 0
-    while tally.kills < kills:
+    while sum(tally.kills.values()) < kills:
         folder = runs / f"killed{number}"
-        command = [
-            sys.executable,
-            "train.py",
-            *arguments,
-            "--runs",
-            str(runs),
-            "--resume",
-            "--set",
-            f"name={folder.name}",
-        ]
-        finished = one_life(command, folder, rng.uniform(0, longest), tally)
+        overwrites = surviving(folder) is not None and rng.random() < OVERWRITES
+        tally.overwrites += overwrites
+        how = ["--overwrite" if overwrites else "--resume", "--set", f"name={folder.name}"]
+        command = [sys.executable, "train.py", *arguments, "--runs", str(runs), *how]
+        finished = one_life(command, folder, rng.uniform(0, longest), rng.choice(DEATHS), tally)
         difference = check(folder, expected)
         if difference:
             tally.differed.append(f"{folder.name}: {difference}")
@@ -142,23 +157,27 @@ def kill_test(arguments: list[str], kills: int, runs: Path, seed: int = 0, show=
             assert_same_run(runs / "whole", folder)
             tally.finished += 1
             number += 1
-        elif tally.kills % 10 == 0:
-            show(f"{tally.kills} kills, {tally.finished} runs finished, {len(tally.differed)} differed")
+        elif sum(tally.kills.values()) % 10 == 0:
+            show(f"{sum(tally.kills.values())} deaths, {tally.finished} runs finished, {len(tally.differed)} differed")
     return tally
 
 
 def main() -> int:
-    kills = int(sys.argv[1]) if len(sys.argv) > 1 else 200
-    with tempfile.TemporaryDirectory() as folder:
-        arguments = ["--exp", str(EXPERIMENT), "--set", *SMALL]
-        tally = kill_test(arguments, kills, Path(folder), show=lambda line: print(line, flush=True))
-    print(
-        f"{tally.kills} kills: {tally.before_the_run} before there was a run, {tally.in_a_save} inside a save; "
-        f"{tally.resumed} processes resumed, {tally.finished} runs finished\n"
-        f"{tally.kills - len(tally.differed)} of {tally.kills} left exactly what the uninterrupted run had at that step"
-    )
-    print("\n".join(tally.differed))
-    return 1 if tally.differed else 0
+    kills, worst = int(sys.argv[1]) if len(sys.argv) > 1 else 200, 0
+    for amp in ("auto", "fp16"):
+        with tempfile.TemporaryDirectory() as folder:
+            arguments = ["--exp", str(EXPERIMENT), "--set", *SMALL, f"amp={amp}"]
+            tally = kill_test(arguments, kills // 2, Path(folder), show=lambda line: print(line, flush=True))
+        deaths = ", ".join(f"{count} {death}" for death, count in tally.kills.items())
+        total = sum(tally.kills.values())
+        print(
+            f"amp {amp}: {deaths}; {tally.before_the_run} before there was a run, {tally.in_a_save} inside a save; "
+            f"{tally.resumed} lives resumed, {tally.overwrites} replaced a run, {tally.finished} runs finished\n"
+            f"{total - len(tally.differed)} of {total} left exactly what the uninterrupted run had at that step"
+        )
+        print("\n".join(tally.differed), flush=True)
+        worst |= bool(tally.differed)
+    return worst
 
 
 if __name__ == "__main__":

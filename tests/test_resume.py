@@ -407,6 +407,41 @@ def test_a_full_disk_ends_the_run_with_its_checkpoint_intact(experiment, tmp_pat
     assert_same_run(whole, tmp_path / "runs" / "tiny")
 
 
+@pytest.fixture
+def small_disk(tmp_path):
+    """A function that mounts a file system of so many bytes, or gives it another size. Needs root."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def resize(size: int) -> Path:
+        options = f"size={size}" + (",remount" if place.is_mount() else "")
+        if subprocess.run(["mount", "-t", "tmpfs", "-o", options, "none", place], capture_output=True).returncode:
+            pytest.skip("no file system can be mounted here")
+        return place
+
+    yield resize
+    if place.is_mount():
+        subprocess.run(["umount", place], check=True)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
+def test_a_disk_that_is_really_full_loses_nothing(experiment, tmp_path, small_disk, share):
+    """Full before there is a run, or in the middle of a save: with more room the run goes on to the same numbers."""
+    path, whole = experiment(), tmp_path / "runs" / "whole"
+    changes = ["--set", "runtime.checkpoint_steps=1"]
+    assert run_main(path, tmp_path, *changes, "name=whole") == 0
+    needed = sum(file.stat().st_size for file in whole.rglob("*.*"))
+    disk = small_disk(int(share * needed))
+    command = [sys.executable, "train.py", "--exp", path, "--runs", disk, *changes]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 1 and len(done.stderr.splitlines()) == 1, done.stderr
+    assert "No space left on device" in done.stderr
+    small_disk(3 * needed)
+    assert train.main(["--exp", str(path), "--runs", str(disk), *changes, "--resume"]) == 0
+    assert_same_run(whole, disk / "tiny")
+    assert sorted(file.name for file in disk.iterdir()) == ["tiny"]
+
+
 @pytest.mark.parametrize("name", ["head.safetensors", "training.safetensors", "adapter_config.json"])
 def test_a_checkpoint_that_is_not_what_was_saved_is_refused(experiment, tmp_path, capsys, name):
     """One flipped bit is enough; safetensors itself would not notice."""
