@@ -79,7 +79,7 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
             data |= scored.counts
             data["runs"].append({"run": str(folder), **scored.result})
             specs.append(as_json(trained.spec))
-            base, own = (arguments.out, folder.resolve().name) if arguments.out else (folder, "predictions")
+            base, own = (arguments.out, folder.resolve().name) if arguments.out else (trained.folder, "predictions")
             out = plain_folder(base, own, *([arguments.task] if arguments.task else []), arguments.data.name)
             for name, content in scored.files.items():
                 write_text(out / name, content)
