@@ -150,8 +150,9 @@ FIELDS = {
     "event": {"event": _is_text, "message": _or_null(_is_text)},
     "end": {"reason": _is_text, "clock": _is_clock, "best_bytes": _or_null(_is_whole)},
 }
-# {kind: the fields at the top of its records}
-SEEN = {kind: dict.fromkeys(path.partition(".")[0] for path in (COMMON | fields)) for kind, fields in FIELDS.items()}
+# {kind: [(dotted field, what it must be)]}, and {kind: the fields at the top of its records}
+CHECKS = {kind: list((COMMON | fields).items()) for kind, fields in FIELDS.items()}
+SEEN = {kind: dict.fromkeys(path.partition(".")[0] for path, _ in checks) for kind, checks in CHECKS.items()}
 
 
 def _field(record, path: str):
@@ -165,8 +166,8 @@ def fault(record) -> str | None:
     """Why a line's value cannot be used as a record, or None."""
     if not isinstance(record, dict) or not _is_text(record.get("kind")):
         return "is not a record"
-    for path, holds in (COMMON | FIELDS.get(record["kind"], {})).items():
-        if not holds(_field(record, path)):
+    for path, holds in CHECKS.get(record["kind"], COMMON.items()):
+        if not holds(record.get(path) if "." not in path else _field(record, path)):
             return f"is a record of kind {record['kind']!r} without a usable {path!r}"
     return None
 

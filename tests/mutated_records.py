@@ -150,7 +150,10 @@ def real_runs(place: Path) -> list[list[dict]]:
     qa = {"task": "span_qa", "data": {"source": "synthetic_qa", "doc_stride": 16, "max_query_length": 16, **short}}
     mood = {"task": "classification", "data": {"source": "synthetic_sentiment", **short}}
     parts = {
-        "phases": [{"name": "one", "epochs": 1, "train": ["head", "lora"]}, {"name": "two", "epochs": 1, "train": ["all"]}],
+        "phases": [
+            {"name": "one", "epochs": 1, "train": ["head", "lora"]},
+            {"name": "two", "epochs": 1, "train": ["all"]},
+        ],
         "lora": {"rank": 2, "alpha": 4},
         "model": {"pretrained": str(small)},
         "runtime": {"device": "cpu", "threads": 1, "log_every": 2},

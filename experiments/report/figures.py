@@ -7,6 +7,7 @@ The formula of a figure is in the docstring of the function that computes it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from experiments.config.metrics import mean_sd, number
@@ -36,12 +37,12 @@ class Figure:
     label: str | None = None
     compute: Callable[[Run], Any] | None = None
 
-    @property
+    @cached_property
     def path(self) -> list[str]:
         """The keys that lead to the value, in its row if it has one: "rows[].metrics.<metric>" -> ["metrics"]"""
         return self.name.partition("[].")[2 if "[]." in self.name else 0].partition(".<")[0].rstrip("[]").split(".")
 
-    @property
+    @cached_property
     def heading(self) -> str:
         """The label, or the last part of the name."""
         return self.path[-1].replace("_", " ") if self.label is None else self.label

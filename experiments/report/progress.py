@@ -31,15 +31,14 @@ def after_best(run: Run) -> dict | None:
 
 
 def stretch(run: Run, chosen: np.ndarray, after: int, until: int) -> dict:
-    """The steps after < step <= until of a run. chosen: their train records, bool [N].
+    """The steps after < step <= until of a run. chosen: the places of their train records.
 
     seconds: the sum of tokens / tokens per second. evaluation: the last one.
     """
-    rows = [row for row in run.evaluations if after < row["step"] <= until]
     return {
         "train_loss": run.mean_loss(chosen),
         "seconds": float(run.train_seconds[chosen].sum()),
-        "evaluation": rows[-1] if rows else None,
+        "evaluation": run.evaluation_between(after, until),
     }
 
 
@@ -47,10 +46,13 @@ def epochs(run: Run) -> list[dict]:
     """Epoch n holds the records of n - 1 < epoch <= n. The last one may be part of an epoch."""
     found, after = [], 0
     count = np.ceil(run.train["epoch"] - 1e-6)
-    for epoch in np.unique(count[count >= 1]):
-        until = int(run.train["step"][count == epoch][-1])
-        found.append({"epoch": int(epoch), **stretch(run, count == epoch, after, until)})
-        after = until
+    order = np.argsort(count, kind="stable")
+    numbers, begins = np.unique(count[order], return_index=True)
+    for epoch, chosen in zip(numbers, np.split(order, begins[1:]), strict=False):  # of no records, one empty piece
+        if epoch >= 1:
+            until = int(run.train["step"][chosen[-1]])
+            found.append({"epoch": int(epoch), **stretch(run, chosen, after, until)})
+            after = until
     return found
 
 
@@ -62,8 +64,8 @@ def phases(run: Run) -> list[dict]:
     for record, until in zip(records, ends, strict=False):
         after, parameters = record["step"], sum(row["parameters"] for row in record["trains"])
         course = stretch(run, run.between(after, until), after, until)
-        before = [row for row in run.evaluations if row["step"] <= after]
-        change = difference(course["evaluation"], before[-1]) if before and course["evaluation"] else None
+        before = run.evaluation_between(-1, after)
+        change = difference(course["evaluation"], before) if before and course["evaluation"] else None
         share = parameters / run.start["parameters"]
         phase = {"phase": record["name"], "planned": record["steps"], "parameters": parameters, "share": share}
         found.append(phase | course | {"change": change})

@@ -114,7 +114,14 @@ def test_a_file_may_say_that_it_was_written_at_any_time(tmp_path, seconds):
 
 def test_many_records_take_little_memory(tmp_path):
     """Some 500 bytes each, beside the file: what no reader looks at is not kept."""
-    event = {"kind": "event", "step": 1, "epoch": 0.1, "seconds": 1.0, "event": "nonfinite", "examples": ["x" * 70] * 16}
+    event = {
+        "kind": "event",
+        "step": 1,
+        "epoch": 0.1,
+        "seconds": 1.0,
+        "event": "nonfinite",
+        "examples": ["x" * 70] * 16,
+    }
     (tmp_path / FILE).write_text((json.dumps(event) + "\n") * 5000)
     tracemalloc.start()
     found = read_records(tmp_path)
