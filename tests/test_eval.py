@@ -194,6 +194,18 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path, capsys, monkeyp
     assert page.read_text() == "the old one" and sorted(tmp_path.iterdir()) == [page, tmp_path / "r"]
 
 
+@pytest.mark.parametrize("name", ["cost $_$ 5", "漢字😀", "x" * 9000, "_a"])
+def test_names_are_drawn_letter_by_letter_and_without_complaint(tmp_path, capsys, name):
+    pytest.importorskip("matplotlib")
+    given, page = records(), tmp_path / "page.html"
+    for record in given:
+        if record["kind"] == "phase":
+            record["name"] = name
+    assert eval_py.main(["summary", str(write(tmp_path / "r", given)), "--html", str(page)]) == 0
+    assert name[:18] in page.read_text()
+    assert capsys.readouterr().err == f"written: {page}\n"
+
+
 @pytest.mark.parametrize("given,option", [(["--threshold", "0"], "--threshold"), (["--watch", "-1"], "--watch")])
 def test_an_option_out_of_range_is_one_line(tmp_path, capsys, given, option):
     assert eval_py.main(["summary", str(write(tmp_path / "r", records())), *given]) == 2

@@ -208,8 +208,8 @@ def test_f1_is_symmetric_and_agrees_with_exact_match(one, other):
 def test_a_diary_cut_anywhere_loses_at_most_the_line_that_was_cut(tmp_path_factory, fields, share, share_kept):
     folder = tmp_path_factory.mktemp("metrics")
     log = Writer(folder)
-    for i, given in enumerate(fields):
-        log.write("event", i, 0.5, event="e", given=given)
+    for i, more in enumerate(fields):
+        log.write("event", i, 0.5, event="e", more=more)
     log.close()
     whole = (folder / FILE).read_bytes()
     cut = round(share * len(whole))

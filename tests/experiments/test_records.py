@@ -94,7 +94,8 @@ def test_a_record_that_lacks_what_readers_count_on_is_a_remark(tmp_path, good, c
     "path,value",
     [("spec.optim", "\ud800"), ("version", []), ("program", {}), ("spec.tasks", {"qa": {"task": "\ud800"}}),
      ("spec.optim", nested(30)), ("spec.optim", nested(900)), ("spec.optim", {"lr": 10**400}),
-     ("data.fingerprints", {"qa": "0"}), ("data.splits", {"qa": {"dev": {"examples": 1, "kind": "x", "baseline": [1]}}})],
+     ("data.fingerprints", {"qa": "0"}),
+     ("data.splits", {"qa": {"dev": {"examples": 1, "kind": "x", "baseline": [1]}}})],
 )  # fmt: skip
 def test_a_run_record_that_cannot_be_shown_is_none(tmp_path, path, value):
     given = copy.deepcopy(made.records()[0])
