@@ -1,7 +1,6 @@
 """The commands `score` and `ask` of eval.py: arguments in, pages and files out."""
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ from experiments.inference.load import Trained, load_run
 from experiments.inference.show import print_answers, print_label_answers, print_scores
 from experiments.records import json_safe
 from experiments.repetitions import average_repetitions
+from experiments.terminal import say_json
 from experiments.training.checkpoint import as_json
 
 MODULES: dict[str, Any] = {"span_qa": questions} | dict.fromkeys(("classification", "multi_label", "regression"), texts)
@@ -35,7 +35,7 @@ def score(arguments: argparse.Namespace) -> None:
     check_score(arguments)
     data, trouble = (score_predictions(arguments), None) if arguments.predictions else score_runs(arguments)
     if data["runs"] and arguments.json:
-        print(json.dumps(json_safe(data), indent=2))
+        say_json(json_safe(data))
     elif data["runs"]:
         print_scores(data)
     if trouble:
@@ -127,7 +127,7 @@ def ask(arguments: argparse.Namespace) -> None:
     spans = module_for(trained) is questions
     answers = ask_questions(trained, arguments) if spans else ask_texts(trained, arguments)
     if arguments.json:
-        print(json.dumps(answers, indent=2, ensure_ascii=False))
+        say_json(json_safe(answers))
     elif spans:
         print_answers(answers)
     else:

@@ -40,7 +40,7 @@ def curves(runs: list[Run], panels: list[str], ink: str, size: tuple[float, floa
     inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     settings = {"svg.fonttype": "none", "svg.hashsalt": "curves", "font.size": 10, "font.family": "sans-serif"}
     with matplotlib.rc_context(settings | dict.fromkeys(inked, ink)), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of letters that its font lacks, though the page's own may have them; of no data
+        warnings.simplefilter("ignore")  # about letters that its font lacks, which the reader's may have; about no data
         figure = matplotlib.figure.Figure(figsize=(size[0], size[1] * len(panels)), layout="constrained")
         for axes, name in zip(np.ravel(figure.subplots(len(panels), sharex=True)), panels, strict=True):
             if all(phases_of(run) == phases_of(runs[0]) for run in runs):
