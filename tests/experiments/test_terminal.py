@@ -52,10 +52,9 @@ def test_a_closed_stream_is_no_error_and_nothing_is_written_elsewhere(tmp_path, 
 
 
 def test_a_file_opened_after_stdout_was_closed_does_not_take_its_place():
-    code = "from experiments.terminal import begin; begin(); print(open('eval.py').fileno(), file=__import__('sys').stderr)"
-    done = subprocess.run(
-        ["bash", "-c", f'{sys.executable} -c "{code}" >&- <&-'], cwd=ROOT, capture_output=True, text=True
-    )
+    code = "from experiments.terminal import begin, sys; begin(); print(open('eval.py').fileno(), file=sys.stderr)"
+    command = ["bash", "-c", f'{sys.executable} -c "{code}" >&- <&-']
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert int(done.stderr) > 2
 
 
