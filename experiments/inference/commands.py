@@ -68,6 +68,7 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
         raise InputError("--out: two of the runs have the same name; score them apart")
     data: dict[str, Any] = {"data": str(arguments.data), "runs": []}
     specs: list[dict] = []
+    trained_on: list[dict] = []
     trouble: InputError | OSError | None = None
     for folder in runs:
         try:
@@ -78,6 +79,7 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
             data |= scored.counts
             data["runs"].append({"run": str(folder), **scored.result})
             specs.append(as_json(trained.spec))
+            trained_on.append(trained.data)
             out = arguments.out / folder.resolve().name if arguments.out else folder / "predictions"
             out = out / (arguments.task or "") / arguments.data.name
             out.mkdir(parents=True, exist_ok=True)
@@ -87,7 +89,7 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
         except (InputError, OSError) as error:
             trouble = error
             break
-    data["over_seeds"] = average_repetitions(data["runs"], specs)
+    data["over_seeds"], data["remarks"] = average_repetitions(data["runs"], specs, trained_on)
     return data, trouble
 
 
@@ -115,6 +117,7 @@ def score_predictions(arguments: argparse.Namespace) -> dict:
         "misplaced": misplaced,
         "runs": [{"run": str(arguments.predictions), **result}],
         "over_seeds": [],
+        "remarks": [],
     }
 
 

@@ -19,7 +19,8 @@ def print_scores(data: dict) -> None:
     count = f"{data['questions']:,} questions" if spans else f"{data['texts']:,} texts"
     misplaced = f", {data['misplaced']} answers not where they say" if data.get("misplaced") else ""
     say([f"{one_line(data['data'])}: {count}{misplaced}", ""])
-    say(score_table(data["runs"]) + repetition_lines(data["over_seeds"]))
+    notes = [line for remark in data["remarks"] for line in ("", *textwrap.wrap(f"note: {one_line(remark)}", WIDTH))]
+    say(score_table(data["runs"]) + repetition_lines(data["over_seeds"]) + notes)
     for result in data["runs"]:
         say(["", f"{one_line(result['run'])}"])
         if result.get("trained_on"):

@@ -11,7 +11,7 @@ import numpy as np
 from data.statistics import paired_bootstrap, welch
 from experiments.config.metrics import direction, metric_of
 from experiments.records import SCORES
-from experiments.repetitions import flat, settings_of, spread
+from experiments.repetitions import distinct, flat, identity_of, settings_of, spread
 from experiments.report.run import look_up
 from experiments.report.texts import shown_metrics
 
@@ -45,8 +45,15 @@ def compare(summaries: list[dict]) -> dict:
 
 
 def counted(members: list[dict]) -> list[dict]:
-    """The runs of a row that count: those that have ended; all, where none has."""
-    return [each for each in members if each["status"] in ENDED] or members
+    """The runs of a row that count: those that have ended; all, where none has. One that is there twice counts once."""
+    return told_apart(members)[0]
+
+
+def told_apart(members: list[dict]) -> tuple[list[dict], list[str]]:
+    """The runs of a row that count, and a remark on each that is one of them again."""
+    found = [each for each in members if each["status"] in ENDED] or members
+    identities = [identity_of(each["spec"], each["fingerprints"]) for each in found]
+    return distinct(found, identities, [each["folder"] for each in found])
 
 
 def is_sound(summary: dict) -> bool:
@@ -70,12 +77,7 @@ def remarks(summaries: list[dict], groups: list[tuple[dict, list[dict]]], rows: 
         for each in members if row["ended"] else ():
             if each["status"] not in ENDED:
                 yield f"{each['name']} is {each['status']} and does not count"
-        seen: dict[str, str] = {}
-        for each in members:
-            folds = [look_up(task, "data.fold") for task in each["spec"]["tasks"].values()]
-            first = seen.setdefault(repr((each["seed"], folds)), each["name"])
-            if first != each["name"]:
-                yield f"{each['name']} has the seed of {first}: it is no independent repetition"
+        yield from told_apart(members)[1]
     for each in summaries:
         if not each["best"]:
             yield f"{each['name']} has no evaluation " + ("with a finite loss" if each["evaluations"] else "yet")
