@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from data.files import InputError
-from experiments.terminal import ArgumentParser, refuse, tolerate_any_text
+from experiments.terminal import ArgumentParser, begin, refuse
 
 # ---- commands: each imports its room when it is called, because a summary should not wait for torch ------------------
 
@@ -98,5 +98,5 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    tolerate_any_text()
+    begin()
     sys.exit(main())

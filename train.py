@@ -16,6 +16,11 @@ import signal
 import sys
 from pathlib import Path
 
+if __name__ == "__main__":  # before the imports that take seconds
+    from experiments.terminal import begin
+
+    begin()
+
 import numpy as np
 import torch
 from torch import nn
@@ -24,7 +29,7 @@ from tqdm import tqdm
 from experiments.config.check import read_spec
 from experiments.config.spec import Spec
 from experiments.tasks.several import Tasks
-from experiments.terminal import ArgumentParser, tolerate_any_text
+from experiments.terminal import ArgumentParser
 from experiments.training import console, phases
 from experiments.training.build import build_model, load_base, make_optimizer, prepare_machine
 from experiments.training.checkpoint import checkpoint_due, save_best, save_last
@@ -252,5 +257,4 @@ def main(argv: list[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    tolerate_any_text()
     sys.exit(main())

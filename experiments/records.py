@@ -10,11 +10,11 @@ across resumes) and `time` (UTC). A number that is not finite is null. The kinds
     event    resumed, interrupted, early_stop, a step that was skipped because something was not finite
     end      how the run ended, and its best evaluation
 
-FIELDS says what readers count on. training/writer.py appends the records.
+FIELDS says what readers see of a record, and what it must be. training/writer.py appends the records.
 """
 
 import dataclasses
-import json
+import io
 import math
 from datetime import UTC, datetime
 from pathlib import Path
@@ -22,7 +22,7 @@ from typing import Any
 
 import numpy as np
 
-from data.files import InputError, read_bytes
+from data.files import InputError, parse_json, read_bytes
 from data.writing import surviving
 
 FILE = "metrics.jsonl"
@@ -47,16 +47,31 @@ def json_safe(value: Any, digits: int = 17) -> Any:
 # ---- what a usable record has ----------------------------------------------------------------------------------------
 
 
+LONGEST_TEXT = 10_000  # characters
+DEEPEST = 20  # objects and lists inside one another
+SMALLEST, LARGEST = 1e-100, 1e100  # of a number that is not 0: with the squares and ratios of these, a float can count
+LAST_SECOND = 253_402_300_799  # of the year 9999
+
+
 def _is_text(value) -> bool:
-    return isinstance(value, str)
+    return isinstance(value, str) and len(value) <= LONGEST_TEXT
 
 
 def _is_number(value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return is_number and (value == 0 or SMALLEST < abs(value) < LARGEST)
+
+
+def _is_amount(value) -> bool:
+    return _is_number(value) and value >= 0
 
 
 def _is_whole(value) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and 0 <= value < 2**53
+
+
+def _is_share(value) -> bool:
+    return _is_amount(value) and value <= 1
 
 
 def _or_null(holds):
@@ -65,27 +80,44 @@ def _or_null(holds):
 
 def _each(holds):
     """A check that something holds for each value of an object."""
-    return lambda value: isinstance(value, dict) and all(map(holds, value.values()))
+    return lambda value: isinstance(value, dict) and all(map(_is_text, value)) and all(map(holds, value.values()))
 
 
 def _is_clock(value) -> bool:
-    return all(_is_number(_field(value, key)) for key in ("train", "data", "eval", "checkpoint"))
+    return all(_is_amount(_field(value, key)) for key in ("train", "data", "eval", "checkpoint"))
 
 
 def _is_split(value) -> bool:
-    return _is_whole(_field(value, "examples")) and _is_text(_field(value, "kind"))
+    kind, baseline = _field(value, "kind"), _field(value, "baseline")
+    return _is_whole(_field(value, "examples")) and _is_text(kind) and _or_null(_each(_is_number))(baseline)
 
 
-# {kind: {dotted field: what it must be}}. All else may be missing or null.
-COMMON = {"step": _is_whole, "epoch": _is_number, "seconds": _is_number}
+def _is_interval(value) -> bool:
+    return isinstance(value, list) and len(value) == 2 and all(map(_or_null(_is_number), value))
+
+
+def _is_plain(value, depth: int = DEEPEST) -> bool:
+    """Whether settings, which are shown as they are, have texts, numbers and a depth that can be shown."""
+    if isinstance(value, dict | list):
+        below = [*value, *value.values()] if isinstance(value, dict) else value
+        return depth > 0 and all(_is_plain(item, depth - 1) for item in below)
+    return value is None or _is_text(value) or (isinstance(value, int | float) and abs(value) < 1e300)
+
+
+# {kind: {dotted field: what it must be}}. A reader sees nothing else: what else is at the top of a record is left out.
+COMMON = {"step": _is_whole, "epoch": _is_amount, "seconds": _is_amount}
 FIELDS = {
     "run": {
+        "version": _or_null(_is_whole),
+        "program": _or_null(_is_text),
+        "spec": _is_plain,
         "spec.name": _is_text,
         "spec.seed": _is_whole,
         "spec.tasks": lambda value: _each(lambda task: _is_text(_field(task, "task")))(value) and len(value) > 0,
         "spec.eval.metric": _is_text,
         "pretrained.name": _is_text,
-        "data.splits": _each(_each(_is_split)),  # {task: {split: counts}}
+        # {task: {split: counts}}, beside them what an answer reaches that never looks at the text: {metric: value}
+        "data.splits": _each(_each(_is_split)),
         "data.fingerprints": _or_null(_each(_each(_is_text))),  # {task: {split: sha256 of what it was made from}}
         "device": _is_text,
         "precision": _is_text,
@@ -102,13 +134,26 @@ FIELDS = {
         "examples": _is_whole,
         "tokens": _is_whole,
         "tokens_per_second": lambda value: _is_number(value) and value > 0,
-        "padding": lambda value: _is_number(value) and 0 <= value < 1,
-        "peak_memory_mb": _is_number,
+        "padding": lambda value: _is_share(value) and value < 1,
+        "peak_memory_mb": _is_amount,
+        "grad_norm": _or_null(_is_amount),
+        "grad_norm_max": _or_null(_is_amount),
+        "clipped": _or_null(_is_share),
+        "lr": _or_null(_each(_or_null(_is_amount))),  # {part: rate}
     },
-    "eval": {"phase": _is_text, "metrics": _each(_or_null(_is_number)), "clock": _is_clock},
-    "event": {"event": _is_text},
+    "eval": {
+        "split": _or_null(_is_text),
+        "phase": _is_text,
+        "metrics": _each(_or_null(_is_number)),
+        "intervals": _or_null(_each(_is_interval)),
+        "clock": _is_clock,
+    },
+    "event": {"event": _is_text, "message": _or_null(_is_text)},
     "end": {"reason": _is_text, "clock": _is_clock, "best_bytes": _or_null(_is_whole)},
 }
+# {kind: [(dotted field, what it must be)]}, and {kind: the fields at the top of its records}
+CHECKS = {kind: list((COMMON | fields).items()) for kind, fields in FIELDS.items()}
+SEEN = {kind: dict.fromkeys(path.partition(".")[0] for path, _ in checks) for kind, checks in CHECKS.items()}
 
 
 def _field(record, path: str):
@@ -122,8 +167,8 @@ def fault(record) -> str | None:
     """Why a line's value cannot be used as a record, or None."""
     if not isinstance(record, dict) or not _is_text(record.get("kind")):
         return "is not a record"
-    for path, holds in (COMMON | FIELDS.get(record["kind"], {})).items():
-        if not holds(_field(record, path)):
+    for path, holds in CHECKS.get(record["kind"], COMMON.items()):
+        if not holds(record.get(path) if "." not in path else _field(record, path)):
             return f"is a record of kind {record['kind']!r} without a usable {path!r}"
     return None
 
@@ -146,7 +191,7 @@ class Records:
     def column(self, name: str) -> np.ndarray:
         """A number of each train record: float64 [N], NaN where it is missing."""
         values = [record.get(name) for record in self.of_kind("train")]
-        return np.array([value if _is_number(value) else np.nan for value in values], dtype=np.float64)
+        return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
     @property
     def step(self) -> int:
@@ -163,21 +208,19 @@ class Records:
         return bool(self.records) and self.records[-1]["kind"] == "end" and self.records[-1]["reason"] != "diverged"
 
 
-def _no_number(literal: str):
-    """Refuse NaN and Infinity, which json.loads takes unless told otherwise."""
-    raise ValueError(f"{literal} is not a number")
-
-
 def _parse(line: bytes) -> tuple[dict | None, str | None]:
     """(record, None), or (None, why there is none); (None, None) for an empty line."""
     if not line.strip():
         return None, None
     try:
-        record = json.loads(line, parse_constant=_no_number)
-    except (ValueError, RecursionError):
+        record = parse_json(line.decode())
+    except ValueError:  # UnicodeDecodeError is one
         record = None
     wrong = fault(record)
-    return (record, None) if wrong is None else (None, wrong)
+    if record is None or wrong is not None:
+        return None, wrong
+    kind = record["kind"]
+    return {"kind": kind} | {name: record[name] for name in SEEN.get(kind, COMMON) if name in record}, None
 
 
 def read_records(folder: Path) -> Records:
@@ -187,14 +230,14 @@ def read_records(folder: Path) -> Records:
     if not path.is_file():
         raise InputError(f"{path}: no such file; is {folder} a run folder?")
     found, remarks = [], []
-    *lines, torn = read_bytes(path).split(b"\n")  # a whole line ends in a newline
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(io.BytesIO(read_bytes(path)), 1):
+        if not line.endswith(b"\n"):
+            remarks.append(f"{path}: line {number} is torn (the run was stopped while writing it); ignored")
+            continue
         record, wrong = _parse(line)
         if record is not None:
             found.append(record)
         if wrong is not None:
             remarks.append(f"{path}: line {number} {wrong}; ignored")
-    if torn:
-        remarks.append(f"{path}: line {len(lines) + 1} is torn (the run was stopped while writing it); ignored")
-    written = datetime.fromtimestamp(path.stat().st_mtime, UTC).isoformat(timespec="seconds")
-    return Records(folder, found, remarks, written)
+    written = datetime.fromtimestamp(min(max(0.0, path.stat().st_mtime), LAST_SECOND), UTC)
+    return Records(folder, found, remarks, written.isoformat(timespec="seconds"))

@@ -1,7 +1,11 @@
-"""Runs that repeat one another: the same settings, but for seed and fold. Their figures are averaged."""
+"""Runs that repeat one another: the same settings and data, but for seed and fold. Their figures are averaged.
+
+Settings and data are a run's identity. The same identity twice is one run, whatever its folders are called.
+"""
 
 import re
 import statistics
+from typing import Any
 
 REPEATED = re.compile(r"seed|(.*\.)?data\.fold")  # settings in which repetitions differ
 UNTOLD = re.compile(r"(phases\.\d+\.)?name|runtime\..*")  # names, and how and where a run was run
@@ -26,22 +30,42 @@ def settings_of(spec: dict) -> dict:
     return {key: v for key, v in flat(spec).items() if not (REPEATED.fullmatch(key) or UNTOLD.fullmatch(key))}
 
 
+def identity_of(spec: dict, data: dict) -> str:
+    """Text that is equal for two runs of the same settings, seed and fold on the same data. data: its fingerprints."""
+    told = {key: value for key, value in flat(spec).items() if not UNTOLD.fullmatch(key)}
+    return repr((sorted(told.items()), data))
+
+
+def distinct(runs: list, identities: list[str], names: list[str]) -> tuple[list, list[str]]:
+    """The first run of each identity, and a remark on each of the others."""
+    first: dict[str, int] = {}
+    remarks = []
+    for i, identity in enumerate(identities):
+        if first.setdefault(identity, i) != i:
+            remarks.append(f"{names[i]} repeats {names[first[identity]]} (settings, seed and data) and does not count")
+    return [runs[i] for i in first.values()], remarks
+
+
 def spread(values: list[float]) -> dict:
     """mean, sd (of the sample; null for one value) and n"""
     sd = statistics.stdev(values) if len(values) > 1 else None
     return {"mean": statistics.fmean(values), "sd": sd, "n": len(values)}
 
 
-def average_repetitions(results: list[dict], specs: list[dict]) -> list[dict]:
+def average_repetitions(results: list[dict], specs: list[dict], data: list[dict]) -> tuple[list[dict], list[str]]:
     """Scores averaged over repetitions: {"runs": their names, metric: {"mean", "sd", "n"}, ...} for each set of two or
-    more. results: of `eval.py score`; specs: that of each result's run."""
+    more; and a remark on each run that is there twice. results: of `eval.py score`; specs: that of each result's run;
+    data: the fingerprints of what it was trained on."""
+    runs = list(zip(results, specs, data, strict=True))
+    identities = [identity_of(spec, fingerprints) for _, spec, fingerprints in runs]
+    runs, remarks = distinct(runs, identities, [result["run"] for result in results])
     groups: dict[str, list[dict]] = {}
-    for result, spec in zip(results, specs, strict=True):
-        groups.setdefault(repr(settings_of(spec)), []).append(result)
-    averaged = []
+    for result, spec, fingerprints in runs:
+        groups.setdefault(repr((settings_of(spec), fingerprints)), []).append(result)
+    averaged: list[dict[str, Any]] = []
     for members in groups.values():
         if len(members) > 1:
             shared = [key for key in members[0] if all(isinstance(m.get(key), float) for m in members)]
             figures = {key: spread([m[key] for m in members]) for key in shared}
             averaged.append({"runs": [m["run"] for m in members], **figures})
-    return averaged
+    return averaged, remarks

@@ -3,21 +3,40 @@
 import argparse
 import errno
 import io
+import json
 import os
+import signal
 import sys
 from collections.abc import Collection
-from typing import TextIO
+from typing import Any, TextIO
 
 from tqdm import tqdm
 
 from data.files import InputError, one_line, reason
 
 
-def tolerate_any_text() -> None:
-    """Let stdout and stderr escape what the terminal's encoding cannot show instead of raising."""
+def begin() -> None:
+    """What a program does first of all, before imports that take seconds.
+
+    A stream that was closed (`train.py >&-`) becomes the null device, at its descriptor too: the next file to be opened
+    would get that number, and be written into. stdout and stderr escape what the terminal's encoding cannot show. Until
+    the program's `main` is defined, Ctrl-C ends it without a traceback, whatever is being imported.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):  # 0, 1, 2: each takes the lowest free number
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115 - for as long as the program
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # a test may have put something else there
             stream.reconfigure(errors="backslashreplace")
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:  # else it is ignored, as with `nohup`
+        signal.signal(signal.SIGINT, _interrupt)
+
+
+def _interrupt(number: int, frame: Any) -> None:
+    if hasattr(sys.modules["__main__"], "main"):
+        raise KeyboardInterrupt
+    print(f"{os.path.basename(sys.argv[0])}: interrupted", file=sys.stderr, flush=True)
+    os._exit(130)  # an exception might be caught by the module that is being imported
 
 
 class ArgumentParser(argparse.ArgumentParser):
@@ -64,14 +83,38 @@ def clock_line(clock: dict[str, float]) -> str:
     )
 
 
-def say(text: str = "", stream: TextIO | None = None) -> None:
-    """Print, past a progress bar if there is one. A reader that has gone (`train.py | head`) does not stop training."""
+# ---- printing --------------------------------------------------------------------------------------------------------
+
+
+def printable(text: str) -> str:
+    """Text as one line that a terminal shows and does not obey: anything but a printable character is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def say(text: str | list[str] = "", stream: TextIO | None = None) -> None:
+    """Print a line, or several, past a progress bar if there is one. All that comes from outside and is printed goes
+    through here or through `say_json`. A reader that has gone (`train.py | head`) does not stop training."""
     stream = stream or sys.stdout
     try:
-        tqdm.write(text, file=stream)
+        tqdm.write("\n".join(map(printable, [text] if isinstance(text, str) else text)), file=stream)
         stream.flush()
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+
+
+def say_json(value: Any) -> None:
+    """Print a value as JSON. What is not printable is escaped as \\uXXXX, like all but ASCII where the terminal's
+    encoding has no more."""
+    has_all = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
+    lines = json.dumps(value, indent=2, ensure_ascii=not has_all, allow_nan=False).split("\n")
+    say([line if line.isprintable() else "".join(map(_in_json, line)) for line in lines])
+
+
+def _in_json(c: str) -> str:
+    units = "" if c.isprintable() else c.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{units[i : i + 4]}" for i in range(0, len(units), 4)) or c
 
 
 WIDTH = 100

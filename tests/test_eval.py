@@ -1,5 +1,6 @@
 """eval.py summary: what is printed of a hand-made run."""
 
+import html
 import json
 import re
 import subprocess
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import eval as eval_py
+from experiments.report.render import safe
 from experiments.report.summary import read_summary
 from experiments.terminal import amount, duration
 from tests.experiments.report.made import SPEC, records, write
@@ -45,6 +47,28 @@ def test_markdown_has_the_same_figures_and_escapes_what_it_must(tmp_path, capsys
     assert (
         page.startswith("## a\\|b&lt;i>\\*: finished") and "| best | 15 | 1.50 | p | 5.0 s | - | 1.500 | 40.0 |" in page
     )
+
+
+@pytest.mark.parametrize(
+    "text,live",
+    [("![a](http://a.b)", r"[^\\]\[|://"), ("www.a.b and HTTPS://a.b", r"www\.|://"), ("a@b.cd, ping @someone", r"@\w"),
+     ("see #12, a/b#12 or GH-12", r"#\w|GH-\d"), ("<img src=x>", r"<"), ("&#64;a &lt;b>", r"&(#64|lt;b)"),
+     ("`x` ~y~ $z$ _i_ __b__ *c*", r"(?<!\\)[`~$*]|(?<!\\)_"), ("a|b\\", r"[^\\]\|")],
+)  # fmt: skip
+def test_in_markdown_nothing_of_a_run_becomes_a_link_an_image_or_a_mention(text, live):
+    assert re.search(live, text) and not re.search(live, safe(text))
+    assert unescaped(safe(text)) == text
+
+
+def unescaped(markdown: str) -> str:
+    """What a reader of the rendered Markdown sees."""
+    return html.unescape(re.sub(r"\\([!-/:-@\[-`{-~])", lambda found: f"&#{ord(found[1])};", markdown)).replace(
+        "\u200b", ""
+    )
+
+
+def test_names_of_metrics_stay_readable_in_markdown():
+    assert safe("HasAns_f1 ± 0.3 (paired bootstrap), n = 600") == "HasAns_f1 ± 0.3 (paired bootstrap), n = 600"
 
 
 def test_several_runs_are_beside_each_other(tmp_path, capsys):
@@ -192,6 +216,18 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path, capsys, monkeyp
     with pytest.raises(ZeroDivisionError):
         eval_py.main(["summary", folder, "--html", str(page)])
     assert page.read_text() == "the old one" and sorted(tmp_path.iterdir()) == [page, tmp_path / "r"]
+
+
+@pytest.mark.parametrize("name", ["cost $_$ 5", "漢字😀", "x" * 9000, "_a"])
+def test_names_are_drawn_letter_by_letter_and_without_complaint(tmp_path, capsys, name):
+    pytest.importorskip("matplotlib")
+    given, page = records(), tmp_path / "page.html"
+    for record in given:
+        if record["kind"] == "phase":
+            record["name"] = name
+    assert eval_py.main(["summary", str(write(tmp_path / "r", given)), "--html", str(page)]) == 0
+    assert name[:18] in page.read_text()
+    assert capsys.readouterr().err == f"written: {page}\n"
 
 
 @pytest.mark.parametrize("given,option", [(["--threshold", "0"], "--threshold"), (["--watch", "-1"], "--watch")])

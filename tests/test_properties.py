@@ -208,14 +208,15 @@ def test_f1_is_symmetric_and_agrees_with_exact_match(one, other):
 def test_a_diary_cut_anywhere_loses_at_most_the_line_that_was_cut(tmp_path_factory, fields, share, share_kept):
     folder = tmp_path_factory.mktemp("metrics")
     log = Writer(folder)
-    written = [log.write("event", i, 0.5, event="e", given=given) for i, given in enumerate(fields)]
+    for i, more in enumerate(fields):
+        log.write("event", i, 0.5, event="e", more=more)
     log.close()
     whole = (folder / FILE).read_bytes()
     cut = round(share * len(whole))
     (folder / FILE).write_bytes(whole[:cut])
     found = read_records(folder)
     records, remarks = found.records, found.remarks
-    assert records == written[: whole[:cut].count(b"\n")]
+    assert [r["step"] for r in records] == list(range(whole[:cut].count(b"\n")))
     assert len(remarks) == (cut > 0 and whole[cut - 1 : cut] != b"\n")
     offset = round(share_kept * cut)
     if offset:  # a run that goes on has at least its first record

@@ -1,7 +1,6 @@
 """The commands `score` and `ask` of eval.py: arguments in, pages and files out."""
 
 import argparse
-import json
 import math
 import sys
 from pathlib import Path
@@ -15,6 +14,7 @@ from experiments.inference.load import Trained, load_run
 from experiments.inference.show import print_answers, print_label_answers, print_scores
 from experiments.records import json_safe
 from experiments.repetitions import average_repetitions
+from experiments.terminal import say_json
 from experiments.training.checkpoint import as_json
 
 MODULES: dict[str, Any] = {"span_qa": questions} | dict.fromkeys(("classification", "multi_label", "regression"), texts)
@@ -36,7 +36,7 @@ def score(arguments: argparse.Namespace) -> None:
     check_score(arguments)
     data, trouble = (score_predictions(arguments), None) if arguments.predictions else score_runs(arguments)
     if data["runs"] and arguments.json:
-        print(json.dumps(json_safe(data), indent=2))
+        say_json(json_safe(data))
     elif data["runs"]:
         print_scores(data)
     if trouble:
@@ -69,6 +69,7 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
         raise InputError("--out: two of the runs have the same name; score them apart")
     data: dict[str, Any] = {"data": str(arguments.data), "runs": []}
     specs: list[dict] = []
+    trained_on: list[dict] = []
     trouble: InputError | OSError | None = None
     for folder in runs:
         try:
@@ -79,6 +80,7 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
             data |= scored.counts
             data["runs"].append({"run": str(folder), **scored.result})
             specs.append(as_json(trained.spec))
+            trained_on.append(trained.data)
             base, own = (arguments.out, folder.resolve().name) if arguments.out else (trained.folder, "predictions")
             out = plain_folder(base, own, *([arguments.task] if arguments.task else []), arguments.data.name)
             for name, content in scored.files.items():
@@ -87,7 +89,7 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
         except (InputError, OSError) as error:
             trouble = error
             break
-    data["over_seeds"] = average_repetitions(data["runs"], specs)
+    data["over_seeds"], data["remarks"] = average_repetitions(data["runs"], specs, trained_on)
     return data, trouble
 
 
@@ -115,6 +117,7 @@ def score_predictions(arguments: argparse.Namespace) -> dict:
         "misplaced": misplaced,
         "runs": [{"run": str(arguments.predictions), **result}],
         "over_seeds": [],
+        "remarks": [],
     }
 
 
@@ -127,7 +130,7 @@ def ask(arguments: argparse.Namespace) -> None:
     spans = module_for(trained) is questions
     answers = ask_questions(trained, arguments) if spans else ask_texts(trained, arguments)
     if arguments.json:
-        print(json.dumps(answers, indent=2, ensure_ascii=False))
+        say_json(json_safe(answers))
     elif spans:
         print_answers(answers)
     else:

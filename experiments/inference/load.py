@@ -54,6 +54,7 @@ class Trained:
     model: TaskModel  # in evaluation mode
     tokenizer: Tokenizer
     machine: Machine
+    data: dict  # fingerprints of what it was trained on, {task: {split: sha256}}
 
     @property
     def task(self) -> Any:
@@ -129,8 +130,9 @@ def load_run(folder: Path, device: str = "auto", task: str | None = None, downlo
     found = checkpoint.progress.best.metrics.items()
     metrics = {key.removeprefix(prefix): value for key, value in found if key.startswith(prefix)}
     marks = read_tensors(folder / TRAIN_TEXTS) if (folder / TRAIN_TEXTS).is_file() else {}
+    data = checkpoint.identity.get("data") or {}
     known = frozenset(marks[name].tolist()) if name in marks else None
-    return Trained(folder, spec, name, outputs[name], metrics, known, model, base.tokenizer, machine)
+    return Trained(folder, spec, name, outputs[name], metrics, known, model, base.tokenizer, machine, data)
 
 
 def trained_on(trained: Trained, rows: Sequence[Row]) -> int | None:

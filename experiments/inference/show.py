@@ -1,11 +1,11 @@
-"""Printing of `eval.py score` and `eval.py ask`. All text from a file goes through `one_line`."""
+"""Printing of `eval.py score` and `eval.py ask`. Long texts from a file go through `one_line`."""
 
 import textwrap
 from pathlib import Path
 
 from data.files import one_line
 from experiments.config.metrics import mean_sd, number, shown_in
-from experiments.terminal import WIDTH, fitting, table
+from experiments.terminal import WIDTH, fitting, say, table
 
 FEW_LABELS = 10  # as many as a confusion matrix has room for
 
@@ -18,16 +18,17 @@ def print_scores(data: dict) -> None:
     print_details = print_question_details if spans else print_label_details
     count = f"{data['questions']:,} questions" if spans else f"{data['texts']:,} texts"
     misplaced = f", {data['misplaced']} answers not where they say" if data.get("misplaced") else ""
-    print(f"{one_line(data['data'])}: {count}{misplaced}\n")
-    print("\n".join(score_table(data["runs"]) + repetition_lines(data["over_seeds"])))
+    say([f"{one_line(data['data'])}: {count}{misplaced}", ""])
+    notes = [line for remark in data["remarks"] for line in ("", *textwrap.wrap(f"note: {one_line(remark)}", WIDTH))]
+    say(score_table(data["runs"]) + repetition_lines(data["over_seeds"]) + notes)
     for result in data["runs"]:
-        print(f"\n{one_line(result['run'])}")
+        say(["", f"{one_line(result['run'])}"])
         if result.get("trained_on"):
             count = result["trained_on"]
-            print(f"  trained on    {count:,} of these, as they are or but for case, accents, punctuation and spaces")
+            say(f"  trained on    {count:,} of these, as they are or but for case, accents, punctuation and spaces")
         print_details(result)
         if "written" in result:
-            print(f"  written       {one_line(result['written'])}")
+            say(f"  written       {one_line(result['written'])}")
 
 
 def score_table(results: list[dict]) -> list[str]:
@@ -57,12 +58,12 @@ def print_question_details(result: dict) -> None:
     """Threshold, missing predictions, buckets and misses of one run. See questions.score."""
     if result["threshold"] is not None:
         best = ", ".join(f"{result[f'best_{key}_thresh']:.3f} for {key}" for key in ("exact", "f1"))
-        print(f"  threshold     {result['threshold']:.3f} of the null odds was used; best here: {best}")
+        say(f"  threshold     {result['threshold']:.3f} of the null odds was used; best here: {best}")
     if result.get("questions_cut"):
-        print(f"  cut           {result['questions_cut']} questions are longer than data.max_query_length")
+        say(f"  cut           {result['questions_cut']} questions are longer than data.max_query_length")
     if result.get("missing"):
         first = one_line(", ".join(result["missing"][:3]))
-        print(f"  missing       {len(result['missing'])} questions have no prediction and score 0; the first: {first}")
+        say(f"  missing       {len(result['missing'])} questions have no prediction and score 0; the first: {first}")
     for name, buckets in result["buckets"].items():
         rows = [
             {"": bucket, "n": str(s["total"]), "exact": f"{s['exact']:.1f}", "f1": f"{s['f1']:.1f}"}
@@ -70,11 +71,11 @@ def print_question_details(result: dict) -> None:
         ]
         print_table(name.replace("_", " "), rows)
     for miss in result.get("errors", []):
-        print(f"\n  {one_line(miss['question'])}  ({one_line(miss['id'])}, f1 {miss['f1']:.0f})")
+        say(["", f"  {one_line(miss['question'])}  ({one_line(miss['id'])}, f1 {miss['f1']:.0f})"])
         gold = " | ".join(miss["gold"]) or "(no answer)"
-        print(f"    gold       {one_line(gold)}" + ("  (no window holds it whole)" if miss["cut_off"] else ""))
-        print(f"    predicted  {one_line(miss['predicted']) or '(no answer)'}")
-        print(f"    sentence   {one_line(miss['sentence'] or '(the gold answer is not where it says)')}")
+        say(f"    gold       {one_line(gold)}" + ("  (no window holds it whole)" if miss["cut_off"] else ""))
+        say(f"    predicted  {one_line(miss['predicted']) or '(no answer)'}")
+        say(f"    sentence   {one_line(miss['sentence'] or '(the gold answer is not where it says)')}")
 
 
 def print_label_details(result: dict) -> None:
@@ -98,20 +99,20 @@ def print_label_details(result: dict) -> None:
         ]
         print_table("confusion: a row for each true label, a column for each predicted one", rows)
     elif result.get("confusions"):
-        print("  most frequent confusions")
+        say("  most frequent confusions")
         for pair in result["confusions"]:
             gold, predicted = one_line(pair["gold"]), one_line(pair["predicted"])
-            print(f"    {pair['count']:4} of {pair['of']}  {gold} taken for {predicted}")
+            say(f"    {pair['count']:4} of {pair['of']}  {gold} taken for {predicted}")
     for miss in result["errors"]:
-        print(f"\n  {one_line(miss['text'])}  ({one_line(miss['id'])}, loss {miss['loss']:.2f})")
+        say(["", f"  {one_line(miss['text'])}  ({one_line(miss['id'])}, loss {miss['loss']:.2f})"])
         if miss["pair"] is not None:
-            print(f"    pair       {one_line(miss['pair'])}")
-        print(f"    gold       {label_text(miss['gold'])}")
-        print(f"    predicted  {predicted_text(miss)}")
+            say(f"    pair       {one_line(miss['pair'])}")
+        say(f"    gold       {label_text(miss['gold'])}")
+        say(f"    predicted  {predicted_text(miss)}")
 
 
 def print_table(title: str, rows: list[dict]) -> None:
-    print(f"  {title}\n    " + "\n    ".join(table(rows, list(rows[0]))))
+    say([f"  {title}", *(f"    {line}" for line in table(rows, list(rows[0])))])
 
 
 def label_text(value: str | float | list[str]) -> str:
@@ -132,9 +133,9 @@ def predicted_text(answer: dict) -> str:
 def print_answers(results: list[dict]) -> None:
     """The answers to questions, see questions.ask."""
     for result in results:
-        print(one_line(result["question"]))
+        say(one_line(result["question"]))
         if result["question_cut"]:
-            print("  (its end was not read: it is longer than data.max_query_length)")
+            say("  (its end was not read: it is longer than data.max_query_length)")
         for found in result["answers"]:
             print_answer(found, f"  [{one_line(found['text'])}]" if len(result["answers"]) > 1 else "")
 
@@ -143,25 +144,25 @@ def print_answer(found: dict, where: str) -> None:
     """The answer of one text. where: its name, if there are several."""
     best, *others = found["candidates"] or [None]
     if found["answer"]:
-        print(f"  {one_line(best['answer'])}  ({best['probability']:.0%}, score {best['score']:.1f}){where}")
-        print(f"    {one_line(best['sentence'])}")
+        say(f"  {one_line(best['answer'])}  ({best['probability']:.0%}, score {best['score']:.1f}){where}")
+        say(f"    {one_line(best['sentence'])}")
         for other in others:
             p, score = other["probability"], other["score"]
-            print(f"      or: {one_line(other['answer'])}  ({p:.0%}, score {score:.1f})")
+            say(f"      or: {one_line(other['answer'])}  ({p:.0%}, score {score:.1f})")
     elif best:
         margin = found["null_odds"] - found["threshold"]
-        print(f"  no answer  (by {margin:.1f} over the threshold of {found['threshold']:.1f}){where}")
+        say(f"  no answer  (by {margin:.1f} over the threshold of {found['threshold']:.1f}){where}")
         for other in found["candidates"]:  # no probabilities: they know nothing of the threshold
-            print(f"      or: {one_line(other['answer'])}  (score {other['score']:.1f})")
+            say(f"      or: {one_line(other['answer'])}  (score {other['score']:.1f})")
     else:
-        print(f"  no answer  (there are no words in the text){where}")
+        say(f"  no answer  (there are no words in the text){where}")
 
 
 def print_label_answers(results: list[dict], count: int = 5) -> None:
     """The answers to texts, see texts.ask. count: probabilities shown of each."""
     for result in results:
-        print(one_line(result["text"]))
-        print(f"  {predicted_text(result)}")
+        say(one_line(result["text"]))
+        say(f"  {predicted_text(result)}")
         for label, p in list(result.get("probabilities", {}).items())[:count]:
             needed = f"  (it takes {result['thresholds'][label]:.1%})" if "thresholds" in result else ""
-            print(f"    {p:6.1%}  {one_line(label)}{needed}")
+            say(f"    {p:6.1%}  {one_line(label)}{needed}")

@@ -6,13 +6,15 @@ Names from a run are drawn letter by letter: a $ in them begins no formula.
 
 import io
 import re
+import warnings
 from pathlib import Path
 
 import numpy as np
 
-from data.files import InputError, one_line
+from data.files import InputError
 from data.writing import write_text
 from experiments.records import read_records
+from experiments.report.render import short
 from experiments.report.run import Run
 
 MOST_POINTS = 400  # of a curve; longer ones are drawn as means over equal stretches
@@ -38,14 +40,15 @@ def curves(runs: list[Run], panels: list[str], ink: str, size: tuple[float, floa
     matplotlib = require_matplotlib()
     inked = ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color")
     settings = {"svg.fonttype": "none", "svg.hashsalt": "curves", "font.size": 10, "font.family": "sans-serif"}
-    with matplotlib.rc_context(settings | dict.fromkeys(inked, ink)):
+    with matplotlib.rc_context(settings | dict.fromkeys(inked, ink)), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # about letters that its font lacks, which the reader's may have; about no data
         figure = matplotlib.figure.Figure(figsize=(size[0], size[1] * len(panels)), layout="constrained")
         for axes, name in zip(np.ravel(figure.subplots(len(panels), sharex=True)), panels, strict=True):
             if all(phases_of(run) == phases_of(runs[0]) for run in runs):
                 shade(axes, runs[0])
             for i, run in enumerate(runs):
                 draw(axes, name, i, run, COLOURS[(colour + i) % len(COLOURS)])
-            metrics = ", ".join(dict.fromkeys(one_line(run.metric) for run in runs))
+            metrics = ", ".join(dict.fromkeys(short(run.metric) for run in runs))
             axes.set_ylabel(PANELS[name] or metrics, parse_math=False)
             axes.spines[["top", "right"]].set_visible(False)
             axes.grid(alpha=0.25, linewidth=0.6)
@@ -53,7 +56,7 @@ def curves(runs: list[Run], panels: list[str], ink: str, size: tuple[float, floa
                 axes.set_yscale("log")
         axes.set_xlabel("epoch")
         axes.set_xlim(left=0)
-        if len(runs) == 1:
+        if len(runs) == 1 and figure.axes[0].lines:
             figure.axes[0].legend(frameon=False, fontsize=9)
         out = io.StringIO()
         figure.savefig(out, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
@@ -62,7 +65,7 @@ def curves(runs: list[Run], panels: list[str], ink: str, size: tuple[float, floa
 
 def phases_of(run: Run) -> list[tuple[str, float]]:
     """The name of each phase, and the epoch of its beginning."""
-    return [(one_line(record["name"]), record["epoch"]) for record in run.records.of_kind("phase")]
+    return [(short(record["name"]), record["epoch"]) for record in run.records.of_kind("phase")]
 
 
 def shade(axes, run: Run) -> None:

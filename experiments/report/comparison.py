@@ -11,7 +11,7 @@ import numpy as np
 from data.statistics import paired_bootstrap, welch
 from experiments.config.metrics import direction, metric_of
 from experiments.records import SCORES
-from experiments.repetitions import flat, settings_of, spread
+from experiments.repetitions import distinct, flat, identity_of, settings_of, spread
 from experiments.report.run import look_up
 from experiments.report.texts import shown_metrics
 
@@ -23,30 +23,47 @@ SPLITTING = ("dev", "dev_fraction", "folds", "fold", "dev_limit", "text", "pair"
 
 def compare(summaries: list[dict]) -> dict:
     """The figures of several runs, given those of each: a row for each set of settings and data, ranked by the mean of
-    eval.metric at the runs' best evaluations, rows of runs that have not ended last. With different metrics, in the
-    order given."""
+    eval.metric at the runs' best evaluations, rows that may not lead last. With different metrics, in the order
+    given."""
     names, groups = grouped(summaries)
     metrics = {members[0]["metric"] for _, members in groups}
     metric = metrics.pop() if len(metrics) == 1 else None
     if metric:
         sign = direction(metric)
-        groups.sort(key=lambda group: (counted(group[1])[0]["status"] not in ENDED, -sign * score(counted(group[1]))))
+        groups.sort(key=lambda group: (not may_lead(counted(group[1])), -sign * score(counted(group[1]))))
     members = [counted(found) for _, found in groups]
     rows = [{"row": i, **row_of(settings, members[i])} for i, (settings, _) in enumerate(groups)]
-    ended = [i for i, row in enumerate(rows) if row["ended"] and metric]
+    tested = [i for i, each in enumerate(members) if may_lead(each) and metric]
     return {
         "metric": metric,
         "differing": names,
         "rows": rows,
         "leaders": leaders(rows, metric),
-        "differences": [{"row": i, **against(members[ended[0]], members[i])} for i in ended[1:]],
+        "differences": [{"row": i, **against(members[tested[0]], members[i])} for i in tested[1:]],
         "remarks": list(remarks(summaries, groups, rows)),
     }
 
 
 def counted(members: list[dict]) -> list[dict]:
-    """The runs of a row that count: those that have ended; all, where none has."""
-    return [each for each in members if each["status"] in ENDED] or members
+    """The runs of a row that count: those that have ended; all, where none has. One that is there twice counts once."""
+    return told_apart(members)[0]
+
+
+def told_apart(members: list[dict]) -> tuple[list[dict], list[str]]:
+    """The runs of a row that count, and a remark on each that is one of them again."""
+    found = [each for each in members if each["status"] in ENDED] or members
+    identities = [identity_of(each["spec"], each["fingerprints"]) for each in found]
+    return distinct(found, identities, [each["folder"] for each in found])
+
+
+def is_sound(summary: dict) -> bool:
+    return look_up(summary, "generalisation.unsound") is None
+
+
+def may_lead(members: list[dict]) -> bool:
+    """Whether a row may lead in something: its runs have ended, and one of them is sound. (One of several seeds that
+    has learnt nothing is in the row's mean.)"""
+    return members[0]["status"] in ENDED and any(map(is_sound, members))
 
 
 def remarks(summaries: list[dict], groups: list[tuple[dict, list[dict]]], rows: list[dict]) -> Iterator[str]:
@@ -54,16 +71,16 @@ def remarks(summaries: list[dict], groups: list[tuple[dict, list[dict]]], rows: 
     for row, (_, members) in zip(rows, groups, strict=True):
         if not row["ended"]:
             yield f"row {row['row'] + 1} is of runs that have not ended: it leads in nothing and is not tested"
+        elif not row["sound"]:
+            yield f"row {row['row'] + 1} has no sound run: it leads in nothing and is not tested"
+        yield from (f"{each['name']}: {each['generalisation']['unsound']}" for each in members if not is_sound(each))
         for each in members if row["ended"] else ():
             if each["status"] not in ENDED:
                 yield f"{each['name']} is {each['status']} and does not count"
-        seen: dict[str, str] = {}
-        for each in members:
-            folds = [look_up(task, "data.fold") for task in each["spec"]["tasks"].values()]
-            first = seen.setdefault(repr((each["seed"], folds)), each["name"])
-            if first != each["name"]:
-                yield f"{each['name']} has the seed of {first}: it is no independent repetition"
-    yield from (f"{each['name']} has no evaluation yet" for each in summaries if not each["best"])
+        yield from told_apart(members)[1]
+    for each in summaries:
+        if not each["best"]:
+            yield f"{each['name']} has no evaluation " + ("with a finite loss" if each["evaluations"] else "yet")
 
 
 # ---- settings --------------------------------------------------------------------------------------------------------
@@ -126,6 +143,7 @@ def row_of(settings: dict, members: list[dict]) -> dict:
         "runs": [member["name"] for member in members],
         "seeds": [member["seed"] for member in members],
         "ended": first["status"] in ENDED,
+        "sound": any(map(is_sound, members)),
         "metric": metric,
         "metrics": {name: value for name, value in metrics.items() if value is not None},
         "final_minus_best": over(members, ["final_minus_best", metric]),
@@ -153,8 +171,9 @@ def by_epoch(members: list[dict]) -> list[dict]:
 
 
 def leaders(rows: list[dict], metric: str | None) -> dict[str, int]:
-    """{column: the number of the row that is best in it}, among those that have ended; not for columns in which all are
+    """{column: the number of the row that is best in it}, among those that may lead; not for columns in which all are
     equal, nor for those of which more is not known to be better."""
+    able = {i for i, row in enumerate(rows) if row["ended"] and row["sound"]}
     columns = {"train_seconds": [-row["train_seconds"]["mean"] for row in rows]}
     columns["peak_memory_mb"] = [-row["peak_memory_mb"] for row in rows]
     for name in {name for row in rows for name in shown_metrics(row["metrics"], metric)} if metric else ():
@@ -162,7 +181,7 @@ def leaders(rows: list[dict], metric: str | None) -> dict[str, int]:
         columns[name] = [each and direction(name) * each["mean"] for each in found]
     best = {}
     for name, column in columns.items():
-        ranked = {i: value for i, value in enumerate(column) if value is not None and rows[i]["ended"]}
+        ranked = {i: value for i, value in enumerate(column) if value is not None and i in able}
         if len(set(ranked.values())) > 1:
             best[name] = max(ranked, key=lambda i: ranked[i])
     return best

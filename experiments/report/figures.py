@@ -7,6 +7,7 @@ The formula of a figure is in the docstring of the function that computes it.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from experiments.config.metrics import mean_sd, number
@@ -36,12 +37,12 @@ class Figure:
     label: str | None = None
     compute: Callable[[Run], Any] | None = None
 
-    @property
+    @cached_property
     def path(self) -> list[str]:
         """The keys that lead to the value, in its row if it has one: "rows[].metrics.<metric>" -> ["metrics"]"""
         return self.name.partition("[].")[2 if "[]." in self.name else 0].partition(".<")[0].rstrip("[]").split(".")
 
-    @property
+    @cached_property
     def heading(self) -> str:
         """The label, or the last part of the name."""
         return self.path[-1].replace("_", " ") if self.label is None else self.label
@@ -66,6 +67,10 @@ WORDS = {  # that need an explanation
     "overfitting": "the dev loss is 2 % above its lowest, the training loss below, eval.metric no better",
     "underfitting": "ended with a training loss that fell by less than half; or in the last interval, the dev loss "
     "fell by 5 % and eval.metric got better by half of its interval",
+    "no better than guessing": "at the best evaluation, eval.metric (of each task, it or its baseline's first metric) "
+    "is no better than an answer that never looks at the text: the commonest label, the mean, no answer",
+    "loss beyond bounds": "a task's dev loss is above 20 at the best or the last evaluation; guessing among a million "
+    "answers costs 13.8, and predicting the mean 1",
     "distinguishable": "every test has p < 0.05, Welch's among them; as models: the bootstrap alone, with fewer than "
     "three runs in a row, so other seeds may come out the other way",
 }
@@ -143,14 +148,17 @@ PHASES = (
 HEALTH = (
     Figure("generalisation", "training against development", compute=progress.generalisation),
     Figure("generalisation.<figure>", "learnt: 1 - last training loss / first; last_fall: of the dev loss, in the last "
-           "interval; footing: same (both losses are measured in evaluation mode) or training mode"),
-    Figure("generalisation.verdict", "overfitting, underfitting, healthy, diverged, or unknown (a single evaluation)",
+           "interval; footing: same (both losses are measured in evaluation mode) or training mode; unsound: why the "
+           "run never leads a ranking, null where it may"),
+    Figure("generalisation.verdict", "overfitting, underfitting, healthy, diverged, no better than guessing, loss "
+           "beyond bounds, or unknown (a single evaluation)",
            lambda found, report: f"{found} so far" if report["status"] == "unfinished" else found),
     Figure("generalisation.since", "the step since which it overfits", "since step {}", "verdict"),
     Figure("generalisation.metric_gap.<end>", "how much better eval.metric is on the training sample, first and last; "
            "null without a sample"),
     Figure("generalisation.gap.<end>", "dev loss less training loss, first and last evaluation", texts.gap),
-    Figure("generalisation.remarks[]", "why dev comes out better than training, or the loss contradicts the metric",
+    Figure("generalisation.remarks[]", "why the run is unsound, dev comes out better than training, or the loss "
+           "contradicts the metric",
            texts.every, "mind"),
     Figure("stability", "how steadily it trained", compute=training.stability),
     Figure("stability.<figure>", "threshold: the relative change that counts as an oscillation; losses: how many are "
@@ -211,7 +219,8 @@ ROWS = (
     Figure("rows[]", "runs that share all but seed and fold, the best row first"),
     Figure("rows[].row", "its number, from 0", texts.row_name),
     Figure("rows[].runs[]", "the names of the runs", lambda runs, _: str(len(runs)), "n"),
-    Figure("rows[].<figure>", "seeds; metric: its eval.metric; ended: whether its runs have, else it leads in nothing"),
+    Figure("rows[].<figure>", "seeds; metric: its eval.metric; ended: whether its runs have; sound: whether one of "
+           "them is; else it leads in nothing"),
     Figure("rows[].metrics.<metric>", "mean, sd, n of each metric at the runs' best evaluations", texts.metrics),
     Figure("rows[].final_minus_best", "last value of eval.metric less the best; mean, sd, n",
            lambda found, row: mean_sd(found, row["metric"]), "since best"),

@@ -5,6 +5,7 @@ import numpy as np
 from data.statistics import wilson
 from experiments.config.metrics import direction, metric_of
 from experiments.report.run import Run, look_up
+from experiments.report.soundness import unsound
 
 RISE, FALL = 0.02, 0.05  # of the dev loss: what counts as worse again, and as still getting better
 LEARNT = 0.5  # of the first training loss: a run that ends above it has hardly learnt its training set
@@ -31,15 +32,14 @@ def after_best(run: Run) -> dict | None:
 
 
 def stretch(run: Run, chosen: np.ndarray, after: int, until: int) -> dict:
-    """The steps after < step <= until of a run. chosen: their train records, bool [N].
+    """The steps after < step <= until of a run. chosen: the places of their train records.
 
     seconds: the sum of tokens / tokens per second. evaluation: the last one.
     """
-    rows = [row for row in run.evaluations if after < row["step"] <= until]
     return {
         "train_loss": run.mean_loss(chosen),
         "seconds": float(run.train_seconds[chosen].sum()),
-        "evaluation": rows[-1] if rows else None,
+        "evaluation": run.evaluation_between(after, until),
     }
 
 
@@ -47,10 +47,13 @@ def epochs(run: Run) -> list[dict]:
     """Epoch n holds the records of n - 1 < epoch <= n. The last one may be part of an epoch."""
     found, after = [], 0
     count = np.ceil(run.train["epoch"] - 1e-6)
-    for epoch in np.unique(count[count >= 1]):
-        until = int(run.train["step"][count == epoch][-1])
-        found.append({"epoch": int(epoch), **stretch(run, count == epoch, after, until)})
-        after = until
+    order = np.argsort(count, kind="stable")
+    numbers, begins = np.unique(count[order], return_index=True)
+    for epoch, chosen in zip(numbers, np.split(order, begins[1:]), strict=False):  # of no records, one empty piece
+        if epoch >= 1:
+            until = int(run.train["step"][chosen[-1]])
+            found.append({"epoch": int(epoch), **stretch(run, chosen, after, until)})
+            after = until
     return found
 
 
@@ -62,8 +65,8 @@ def phases(run: Run) -> list[dict]:
     for record, until in zip(records, ends, strict=False):
         after, parameters = record["step"], sum(row["parameters"] for row in record["trains"])
         course = stretch(run, run.between(after, until), after, until)
-        before = [row for row in run.evaluations if row["step"] <= after]
-        change = difference(course["evaluation"], before[-1]) if before and course["evaluation"] else None
+        before = run.evaluation_between(-1, after)
+        change = difference(course["evaluation"], before) if before and course["evaluation"] else None
         share = parameters / run.start["parameters"]
         phase = {"phase": record["name"], "planned": record["steps"], "parameters": parameters, "share": share}
         found.append(phase | course | {"change": change})
@@ -78,32 +81,35 @@ def generalisation(run: Run) -> dict | None:
 
     footing: "same" where both losses are measured in evaluation mode, because the run evaluates a sample of the
     training set too (eval.train_sample). learnt: 1 - last training loss / first; from 4.0 to 1.0: 0.75. gap: dev loss
-    less training loss. metric_gap: how much better eval.metric is on the sample. verdict: see verdict_of.
+    less training loss. metric_gap: how much better eval.metric is on the sample. verdict: see verdict_of. unsound: see
+    soundness.py.
     """
-    same = all(look_up(row, "on_train.loss") is not None for row in run.evaluations)
-    rows = courses(run, same)
-    if not rows:
+    if not run.evaluations:
         return None
-    lowest, last = min(rows, key=lambda row: row["loss"]), rows[-1]
+    same = all(look_up(row, "on_train.loss") is not None for row in run.evaluations)
+    rows, wrong = courses(run, same), unsound(run)
+    lowest = min(rows, key=lambda row: row["loss"], default=None)
     losses = run.train["loss"][np.isfinite(run.train["loss"])]
-    learnt = 1 - last["train_loss"] / float(losses[0]) if len(losses) and losses[0] else None
+    learnt = 1 - rows[-1]["train_loss"] / float(losses[0]) if rows and len(losses) and losses[0] else None
     verdict = verdict_of(run, rows, lowest, learnt)
     pairs = [(look_up(row, ["on_train", run.metric]), row["metrics"].get(run.metric)) for row in run.evaluations]
     ahead = [direction(run.metric) * (a - b) for a, b in pairs if same and a is not None and b is not None]
     gaps = [row["loss"] - row["train_loss"] for row in rows]
     below = EASY.format(look_up(run.spec, "eval.train_sample")) if same else DROPOUT
-    remarks = [below] if gaps[-1] < 0 or (ahead and ahead[-1] < 0) else []
-    if verdict == "healthy" and rises(lowest, last):
+    remarks = [wrong[1]] if wrong else []
+    remarks += [below] if any(gap < 0 for gap in gaps[-1:] + ahead[-1:]) else []
+    if verdict == "healthy" and lowest and rises(lowest, rows[-1]):
         risen = f"the dev loss has risen since step {lowest['step']} while {run.metric} got better"
         remarks.append(f"{risen}: the model is surer, of its mistakes too")
     return {
         "verdict": verdict,
-        "since": lowest["step"] if verdict == "overfitting" else None,
+        "since": lowest["step"] if lowest and verdict == "overfitting" else None,
         "learnt": learnt,
-        "last_fall": rows[-2]["loss"] - last["loss"] if len(rows) > 1 else None,
+        "last_fall": rows[-2]["loss"] - rows[-1]["loss"] if len(rows) > 1 else None,
         "footing": "same" if same else "training mode",
-        "gap": {"first": gaps[0], "last": gaps[-1]},
+        "gap": {"first": gaps[0], "last": gaps[-1]} if gaps else None,
         "metric_gap": {"first": ahead[0], "last": ahead[-1]} if ahead else None,
+        "unsound": wrong[1] if wrong else None,
         "remarks": remarks,
     }
 
@@ -121,13 +127,14 @@ def courses(run: Run, same: bool) -> list[dict]:
     return rows
 
 
-def verdict_of(run: Run, rows: list[dict], lowest: dict, learnt: float | None) -> str:
-    """Overfitting and underfitting as figures.WORDS has them; diverged where the run or its last dev loss did; unknown
-    of one evaluation; else healthy. A run that goes on is not underfitting."""
+def verdict_of(run: Run, rows: list[dict], lowest: dict | None, learnt: float | None) -> str:
+    """Overfitting, underfitting and what is unsound as figures.WORDS has them; diverged where the run or its last dev
+    loss did; unknown of one evaluation; else healthy. A run that goes on is not underfitting."""
     if run.status == "diverged" or run.final["metrics"].get("loss") is None:
         return "diverged"
-    if len(rows) < 2:
-        return "unknown"
+    wrong = unsound(run)
+    if wrong or lowest is None or len(rows) < 2:
+        return wrong[0] if wrong else "unknown"
     before, last = rows[-2:]
     if rises(lowest, last) and not (gained(lowest, last) or 0) > 0:
         return "overfitting"

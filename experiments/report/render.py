@@ -1,5 +1,6 @@
 """A report as blocks of tables and lines, made from its figures; these as terminal text and as Markdown."""
 
+import re
 import textwrap
 from dataclasses import dataclass, field
 
@@ -115,12 +116,19 @@ def terminal(blocks: list[Block], colour: bool = False, width: int = WIDTH) -> s
     return "\n".join(out[:-1])
 
 
+SIGNS = re.compile(r"[\\`*\[\]~|$#]|(?<![^\W_])_|_(?![^\W_])")  # that Markdown acts on; not the _ inside a word
+# Beginnings of what GitHub makes live although no sign is left: @mention and a@b.c, #12 and GH-12, www. and http://
+LIVE = re.compile(r"@|(?<=#)(?=\w)|\bgh-(?=\d)|\bwww(?=\.)|:(?=//)", re.IGNORECASE)
+
+
+def safe(text: str) -> str:
+    """Text as Markdown that shows it letter by letter, without links, images, mentions and references."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;")
+    return LIVE.sub(r"\g<0>&ZeroWidthSpace;", SIGNS.sub(r"\\\g<0>", text))
+
+
 def markdown(blocks: list[Block]) -> str:
     """All blocks as Markdown, for a pull request."""
-
-    def safe(text: str) -> str:
-        return text.replace("\\", "\\\\").replace("|", "\\|").replace("<", "&lt;").replace("*", "\\*")
-
     out = []
     for level, block in enumerate(blocks):
         out += [f"{'#' * (2 if level == 0 else 3)} {safe(block.title)}", ""]

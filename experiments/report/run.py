@@ -4,6 +4,7 @@ Losses come from `train` records. They are means over the examples since the rec
 on, weights moving). Metrics come from `eval` records, in evaluation mode.
 """
 
+import bisect
 from functools import cached_property
 from typing import Any
 
@@ -53,8 +54,12 @@ class Run:
 
     @cached_property
     def best_record(self) -> dict | None:
-        """The evaluation with the highest eval.metric (the lowest, for losses and errors), the first of equals."""
-        known = [record for record in self.dev_records if record["metrics"].get(self.metric) is not None]
+        """The evaluation with the highest eval.metric (the lowest, for losses and errors), the first of equals. One
+        whose loss is not finite is never the best: outputs that are no numbers may still hit the right label."""
+        needed = (self.metric, "loss")
+        known = [
+            record for record in self.dev_records if all(record["metrics"].get(name) is not None for name in needed)
+        ]
         return max(known, key=lambda record: direction(self.metric) * record["metrics"][self.metric], default=None)
 
     @cached_property
@@ -73,7 +78,7 @@ class Run:
             before, clock = record["step"], record["clock"]["train"]
         return rows
 
-    @property
+    @cached_property
     def best(self) -> Any:
         return next((row for row in self.evaluations if row["best"]), None)
 
@@ -82,11 +87,25 @@ class Run:
         return self.evaluations[-1] if self.evaluations else None
 
     def between(self, after: float, until: float) -> np.ndarray:
-        """Which train records are of steps after < step <= until; bool [N]"""
-        return (self.train["step"] > after) & (self.train["step"] <= until)
+        """The places of the train records of steps after < step <= until, in the order of their steps."""
+        low, high = np.searchsorted(self.train["step"], (after, until), side="right", sorter=self._by_step)
+        return self._by_step[low:high]
+
+    def evaluation_between(self, after: float, until: float) -> dict | None:
+        """The last evaluation of steps after < step <= until."""
+        place = bisect.bisect_right(self._evaluated, until, key=lambda row: row["step"]) - 1
+        return self._evaluated[place] if place >= 0 and self._evaluated[place]["step"] > after else None
+
+    @cached_property
+    def _by_step(self) -> np.ndarray:
+        return np.argsort(self.train["step"], kind="stable")
+
+    @cached_property
+    def _evaluated(self) -> list[dict]:
+        return sorted(self.evaluations, key=lambda row: row["step"])
 
     def mean_loss(self, chosen: np.ndarray) -> float | None:
-        """Mean loss per example over some train records: sum of loss x examples / sum of examples.
+        """Mean loss per example over the train records at some places: sum of loss x examples / sum of examples.
         Losses 4.0 and 2.0 of 30 and 10 examples: 3.5."""
         loss, examples = self.train["loss"][chosen], self.train["examples"][chosen]
         known = np.isfinite(loss)

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from experiments.config.metrics import metric_of
 from experiments.report.progress import LEARNT, half_interval
 from experiments.report.run import look_up
+from experiments.report.soundness import GUESSING
 
 MOST = 5
 
@@ -39,7 +40,7 @@ def of_learning(s: dict) -> Iterator[str]:
     length, and Adam divides by that again. Only clipping in many steps, not in all, says that some are wild."""
     found, best_is_last = s["generalisation"] or {}, bool(s["evaluations"] and s["evaluations"][-1]["best"])
     verdict, learnt = found.get("verdict"), found.get("learnt")
-    if verdict == "underfitting" and learnt is not None and learnt < LEARNT:
+    if verdict in ("underfitting", GUESSING) and learnt is not None and learnt < LEARNT:
         rate, longer = look_up(s["spec"], "optim.lr"), ", or more epochs" if best_is_last else ""
         yield f"the training loss fell by {learnt:.0%} only: another optim.lr ({rate}){longer}"
     elif verdict == "underfitting" and best_is_last:

@@ -1,6 +1,5 @@
 """The command `eval.py summary`: reads run folders and reports on them."""
 
-import json
 import os
 import sys
 import time
@@ -15,6 +14,7 @@ from experiments.report.figures import SCHEMA, summary_of
 from experiments.report.page import as_page
 from experiments.report.render import comparison_report, markdown, run_report, terminal
 from experiments.report.run import Run
+from experiments.terminal import say, say_json
 
 
 def read_summary(folder: Path, threshold: float = 0.01) -> dict:
@@ -50,11 +50,11 @@ def summarise(
         blocks = comparison_report(found) if len(runs) > 1 else run_report(found)
         if html:  # first: a reader of the text may stop early
             write_text(html, as_page(blocks, runs))
-            print(f"written: {html}", file=sys.stderr)
+            say(f"written: {html}", sys.stderr)
         if as_json:
-            print(json.dumps(json_safe(found), indent=2))
+            say_json(json_safe(found))
         elif as_markdown:
-            print(markdown(blocks))
+            say(markdown(blocks).split("\n"))
         else:
             clear = "\033[2J\033[H" if watch and sys.stdout.isatty() else ""
             colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org

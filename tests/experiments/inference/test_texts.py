@@ -1,6 +1,7 @@
 """Classification, multi-label, regression and several tasks at once, from an experiment file to an answer."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -194,6 +195,25 @@ def test_scores_of_runs_that_differ_in_their_seed_are_averaged(texts, tmp_path, 
     assert repeated["loss"] == {"mean": np.mean(losses), "sd": pytest.approx(np.std(losses, ddof=1)), "n": 2}
     assert eval_py.main(["score", *map(str, runs), "--data", str(tmp_path / "dev.jsonl")]) == 0
     assert f"2 runs (s0, s1): loss {np.mean(losses):.3f} ± " in capsys.readouterr().out.replace("\n  ", " ")
+
+
+def test_a_copied_run_counts_once_and_one_on_other_data_is_no_repetition(texts, tmp_path, capsys):
+    path, runs = texts(), tmp_path / "runs"
+    for seed in (0, 1):
+        train(path, tmp_path, "--set", f"seed={seed}", f"name=s{seed}")
+    lines = (tmp_path / "train.jsonl").read_text().splitlines(keepends=True)
+    (tmp_path / "train.jsonl").write_text("".join(lines[:-1]))  # under the same name
+    train(path, tmp_path, "--set", "seed=2", "name=s2")
+    shutil.copytree(runs / "s0", runs / "copy")
+    given = [runs / name for name in ("s0", "copy", "s1", "s2")]
+    found = answer_of(capsys := flush(capsys), "score", *given, "--data", tmp_path / "dev.jsonl")
+    (repeated,) = found["over_seeds"]
+    assert repeated["runs"] == [str(runs / "s0"), str(runs / "s1")] and repeated["loss"]["n"] == 2
+    (remark,) = found["remarks"]
+    assert remark.startswith(f"{runs / 'copy'} repeats {runs / 's0'} ")
+    assert eval_py.main(["score", *map(str, given[:2]), "--data", str(tmp_path / "dev.jsonl")]) == 0
+    page = capsys.readouterr().out
+    assert "and does not count" in " ".join(page.split()) and "2 runs" not in page
 
 
 def test_pairs_are_asked_as_pairs(texts, tmp_path, capsys):

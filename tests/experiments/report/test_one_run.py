@@ -1,9 +1,11 @@
 """Figures of one run, on records made by hand."""
 
+import time
+
 import numpy as np
 import pytest
 
-from experiments.records import read_records
+from experiments.records import Records, read_records
 from experiments.report.figures import summary_of
 from experiments.report.run import Run
 from experiments.report.training import oscillations, rolling, scatter, spikes
@@ -285,3 +287,27 @@ def test_a_good_run_needs_no_advice(tmp_path):
         {**records()[4], "step": 3, "metrics": {"loss": 0.8, "f1": 90.0}},
     ]
     assert summary(tmp_path, found)["suggestions"] == []
+
+
+def test_a_null_loss_is_never_the_best(tmp_path):
+    """Outputs that are no numbers become the first label, and on some sets that is nearly always right."""
+    found = records()
+    found[8]["metrics"]["loss"] = None
+    assert summary(tmp_path, found)["best"]["step"] == 20
+
+
+def test_time_grows_with_the_records_and_not_with_their_square(tmp_path):
+    """With an evaluation, an epoch and a phase for each training record, as many as there are of any."""
+
+    def seconds(count: int) -> float:
+        found, (first, phase), evaluation = [], records()[:2], records()[4]
+        for i in range(1, count + 1):
+            found += [phase | {"step": i - 1}, *training([2.0]), evaluation | {"metrics": {"loss": 2.0, "f1": i % 9}}]
+            for record in found[-2:]:
+                record |= {"step": i, "epoch": float(i)}
+        run = Run(Records(tmp_path, [first, *found], [], "2026-01-01T00:00:00"))
+        began = time.perf_counter()
+        summary_of(run)
+        return time.perf_counter() - began
+
+    assert seconds(10_000) < 40 * min(seconds(1000) for _ in range(3))

@@ -100,9 +100,29 @@ def test_runs_that_go_on_neither_count_nor_lead(tmp_path):
     assert "a2 is unfinished and does not count" in page and "row 2 is of runs that have not ended" in page
 
 
-def test_a_seed_that_is_there_twice_is_no_repetition(tmp_path):
-    found = compare([of(tmp_path, "a", 60.0, seed=1), of(tmp_path, "again", 60.0, seed=1)])
-    assert found["remarks"] == ["again has the seed of a: it is no independent repetition"]
+def test_settings_and_data_make_a_run_and_not_its_name(tmp_path):
+    """A copied folder, or the same seed trained again under another name, is no second seed."""
+    runs = [of(tmp_path, "a", 60.0, seed=1), of(tmp_path, "again", 60.0, seed=1), of(tmp_path, "b", 62.0, seed=2)]
+    found = compare(runs)
+    (row,) = found["rows"]
+    assert (row["runs"], row["metrics"]["f1"]["n"]) == (["a", "b"], 2)
+    (remark,) = found["remarks"]
+    assert remark.startswith(f"{runs[1]['folder']} repeats {runs[0]['folder']} ")
+    assert compare(runs[:2])["rows"][0]["metrics"]["f1"]["n"] == 1
+
+
+def test_folds_are_repetitions_and_the_same_fold_on_another_machine_is_none(tmp_path):
+    def fold(number: int, threads: int, name: str) -> dict:
+        data = {"folds": 5, "fold": number}
+        return of(tmp_path, name, 60.0, tasks={"qa": {"task": "span_qa", "data": data}}, runtime={"threads": threads})
+
+    found = compare([fold(0, 1, "a"), fold(1, 1, "b"), fold(0, 2, "c")])
+    assert [row["runs"] for row in found["rows"]] == [["a", "b"]] and len(found["remarks"]) == 1
+
+
+def test_of_a_run_and_its_unfinished_copy_the_one_that_ended_counts(tmp_path):
+    found = compare([summary(tmp_path, records()[:-1], name="going"), of(tmp_path, "ended", 60.0)])
+    assert found["rows"][0]["runs"] == ["ended"]
 
 
 def test_runs_on_other_data_are_no_repetitions_of_each_other(tmp_path):
