@@ -24,7 +24,6 @@ if __name__ == "__main__":  # before the imports that take seconds
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from experiments.config.check import read_spec
 from experiments.config.spec import Spec
@@ -163,8 +162,7 @@ def evaluate(run: Run) -> bool:
 def train(run: Run) -> str:
     """Take every step that is left. Returns how it ended: finished, stopped early, diverged, or a signal's name."""
     progress, order, phase = run.progress, run.plan.order, None
-    bar = tqdm(total=len(order), initial=progress.position, unit="step", disable=None)
-    with console.Signals() as signals, bar:
+    with console.Signals() as signals, console.Display(run) as display:
         while progress.position < len(order) and not run.out_of_patience:
             index = run.plan.phase_at(progress.position)
             if index != phase:
@@ -174,12 +172,11 @@ def train(run: Run) -> str:
             with progress.clock.timing("train"):
                 rates = run.set_rates()
                 take_step(run, order[progress.position])
-            bar.update()
+            display.step()
 
             evaluation_due = progress.position in run.plan.evaluate_at
             if evaluation_due or progress.position % run.spec.runtime.log_every == 0:
-                record = run.record_training(rates)
-                bar.set_postfix(loss=record["loss"], refresh=False)
+                display.loss = run.record_training(rates)["loss"]
             if progress.nonfinite >= run.spec.optim.nonfinite_limit:
                 return "diverged"
             best = evaluation_due and evaluate(run)

@@ -89,6 +89,11 @@ class Task:
         raise NotImplementedError
 
     @property
+    def tokens_judged(self) -> int:
+        """How many tokens an evaluation computes, that of a sample of the training set included."""
+        raise NotImplementedError
+
+    @property
     def part(self) -> Part:
         """The training examples as batching sees them."""
         return Part(self.train.lengths, self.spec.data.batch_tokens, self.spec.data.batch_size)

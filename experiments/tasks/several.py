@@ -68,6 +68,11 @@ class Tasks:
         """{task: {split: counts}}"""
         return {name: task.splits for name, task in self.tasks.items()}
 
+    @property
+    def tokens_judged(self) -> int:
+        """How many tokens an evaluation computes."""
+        return sum(task.tokens_judged for task in self.tasks.values())
+
     def task_of(self, rows: np.ndarray) -> tuple[Task, np.ndarray]:
         """The task that a batch is of, and its rows by that task's own numbers."""
         which = int(np.searchsorted(self._first, rows[0], side="right")) - 1

@@ -73,6 +73,10 @@ class SpanQA(Task):
     def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> Head:
         return SpanHead(width, dropout)
 
+    @property
+    def tokens_judged(self) -> int:
+        return sum(int(windows.lengths.sum()) for _, windows, _ in self._judged.values())
+
     def evaluate(self, model: TaskModel, machine: Machine, split: str = "dev") -> Evaluated:
         questions, windows, usable = self._judged[split]
         answers, losses = answer(model, self.name, self.spec, questions, windows, machine, usable)

@@ -99,6 +99,10 @@ class Texts(Task):
             head.pool.load_state_dict(pooler)
         return head
 
+    @property
+    def tokens_judged(self) -> int:
+        return sum(int(tokens.lengths.sum()) for tokens in self._judged.values())
+
     def evaluate(self, model: TaskModel, machine: Machine, split: str = "dev") -> Evaluated:
         examples = self._judged[split]
         logits, losses = predict(model, self.name, examples, machine)

@@ -4,13 +4,17 @@ signals that stop the run."""
 import shlex
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from dataclasses import asdict
+
+from tqdm import tqdm
 
 from data.files import InputError, one_line, reason
 from experiments.config.metrics import number, shown_in
 from experiments.terminal import amount, clock_line, duration, refuse, say
 from experiments.training.build import unused_tensors
+from experiments.training.forecast import Forecast
 from experiments.training.phases import phase_table
 from experiments.training.state import Run
 from model import machine
@@ -48,6 +52,47 @@ def banner(run: Run, remark: str | None) -> None:
     say(f"  folder   {run.folder}")
     if remark:
         say(f"  {remark}")
+
+
+MEASURED, LINE_EVERY = 10, 60.0  # steps before the first forecast; seconds between two lines of a redirected output
+
+
+class Display:
+    """The bar of a run, with the time that all of the run still takes. Where nobody watches a terminal, a line after
+    ten steps and then one a minute."""
+
+    def __init__(self, run: Run):
+        self._run, self._forecast = run, Forecast(run)
+        self._done, self._said = 0, time.monotonic()
+        total, done = len(run.plan.order), run.progress.position
+        shape = "{percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt} steps [{elapsed}{postfix}]"
+        self._bar = tqdm(total=total, initial=done, disable=None, bar_format=shape)
+        self.loss: float | None = None  # of the last train record
+
+    def __enter__(self) -> "Display":
+        return self
+
+    def __exit__(self, *exception) -> None:
+        self._bar.close()
+
+    def step(self) -> None:
+        """Count a step that has been done."""
+        self._done += 1
+        left = self._forecast.remaining()
+        time_left = "" if left is None else f"{duration(left)} left"
+        loss = "" if self.loss is None else f"loss {self.loss:.3g}"
+        self._bar.set_postfix_str(", ".join(filter(None, (loss, time_left))), refresh=False)
+        self._bar.update()
+        if left is None:
+            return
+        now, position = time.monotonic(), self._run.progress.position
+        if self._done == MEASURED:
+            whole = duration(self._run.writer.seconds + left)
+            say(f"  time     about {whole} in all, evaluations included ({self._forecast.flops / 1e12:.3g} TFLOP)")
+            self._said = now
+        elif self._bar.disable and now - self._said > LINE_EVERY:
+            say(f"  step {position} of {self._bar.total}, {', '.join(filter(None, (loss, time_left)))}")
+            self._said = now
 
 
 NOTES = {
