@@ -218,11 +218,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override settings: optim.lr=3e-4")
     add("--data-root", type=Path, default=HERE / "data", metavar="DIR", help="where data files lie (default: data/)")
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs/)")
-    add("--sweep", action="store_true", help="train every combination under `sweep`, and every fold, one by one")
+    add("--sweep", action="store_true", help="train every combination under `sweep`, and every fold")
+    add("--jobs", type=int, default=1, metavar="N", help="with --sweep: so many runs at a time, which share the cores")
     add("--resume", action="store_true", help="continue the run from its last checkpoint, if it has one")
     add("--resume-anyway", action="store_true", help="the same, although settings or data differ (which is recorded)")
     add("--overwrite", action="store_true", help="replace a run of the same name")
     arguments = parser.parse_args(argv)
+    if not 1 <= arguments.jobs <= 1024 or (arguments.jobs > 1 and not arguments.sweep):
+        parser.error("--jobs: a number from 1, for --sweep")
     if arguments.sweep and arguments.resume_anyway:
         parser.error("--sweep goes on with --resume; --resume-anyway is for one run")
     if arguments.overwrite and (arguments.resume or arguments.resume_anyway):

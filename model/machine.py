@@ -1,10 +1,12 @@
 """The machine a run is on: device, precision, memory, versions."""
 
 import ctypes
+import os
 import platform
 import resource
 import subprocess
 import sys
+import time
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -100,6 +102,29 @@ def set_malloc(mmap_max: int, trim_threshold: int) -> None:
     M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from malloc.h
     libc.mallopt(M_MMAP_MAX, mmap_max)
     libc.mallopt(M_TRIM_THRESHOLD, trim_threshold)
+
+
+def cores() -> int:
+    """The number of cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def busy_cores(seconds: float = 0.2) -> float | None:
+    """How many of those cores other work keeps busy, watched for a moment; None where the system does not say."""
+
+    def idle_and_all() -> tuple[int, int]:
+        lines = [line.split() for line in Path("/proc/stat").read_text().splitlines()]
+        own = {f"cpu{number}" for number in os.sched_getaffinity(0)}
+        times = [list(map(int, fields[1:9])) for fields in lines if fields[0] in own]
+        return sum(each[3] + each[4] for each in times), sum(map(sum, times))  # idle and waiting for the disk
+
+    try:
+        idle, total = idle_and_all()
+        time.sleep(seconds)
+        idle_then, total_then = idle_and_all()
+        return cores() * (1 - (idle_then - idle) / (total_then - total))
+    except (OSError, AttributeError, ValueError, IndexError, ZeroDivisionError):
+        return None
 
 
 def peak_memory_mb(device: torch.device) -> int:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import asdict
 
+import torch
 from tqdm import tqdm
 
 from data.files import InputError, one_line, reason
@@ -41,6 +42,11 @@ def banner(run: Run, remark: str | None) -> None:
         for text in task.remarks:
             say(f"           {one_line(text)}")
     say(f"  machine  {run.machine.device}, {run.machine.precision} ({run.machine.reason})")
+    busy, threads = machine.busy_cores(), torch.get_num_threads()
+    free = max(1, round(machine.cores() - (busy or 0)))
+    if run.machine.device.type == "cpu" and free < threads:
+        kept = f"other work keeps {busy:.1f} of {machine.cores()} cores busy"
+        say(f"           {kept}: with runtime.threads={free} instead of {threads} it may well be faster")
     for index, phase in enumerate(spec.phases):
         rows = phase_table(run.model, run.groups, phase, index)
         trained = sum(row["parameters"] for row in rows)

@@ -12,8 +12,12 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
+import time
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 from data.files import InputError
 from experiments.config.check import open_folds, read_spec
@@ -22,6 +26,7 @@ from experiments.records import FILE, read_records
 from experiments.terminal import say
 from experiments.training.checkpoint import as_json, differences
 from experiments.training.folder import check_folder
+from model.machine import cores
 
 MOST_RUNS = 1000  # more are a slip of the keyboard
 
@@ -75,33 +80,85 @@ def plain(values: list, value: object) -> str:
 
 
 def run_sweep(arguments, program: Path) -> int:
-    """Train every member that is not finished yet, one after the other. arguments: train.py's. Returns the exit code:
-    that of the member which could not be trained, or 0."""
+    """Train every member that is not finished yet, `arguments.jobs` at a time. arguments: train.py's. Returns the exit
+    code: that of the member which could not be trained, or 0."""
     members = expand(arguments.exp, arguments.set)
     for member in members:
         check_folder(arguments.runs / member.name, arguments.resume, arguments.overwrite)
-    failed = []
+    commands, names = {}, {}
     for number, member in enumerate(members, 1):
-        folder = arguments.runs / member.name
+        folder, label = arguments.runs / member.name, f"[{number} of {len(members)}] {member.name}"
         if arguments.resume and is_finished(folder):
             check_same(folder, member.spec)
-            say(f"[{number} of {len(members)}] {member.name}: is finished")
-            continue
-        say(f"[{number} of {len(members)}] {member.name}")
-        command = [sys.executable, str(program), "--exp", str(arguments.exp), "--runs", str(arguments.runs)]
-        command += ["--data-root", str(arguments.data_root), "--set", *arguments.set, *member.assignments]
-        flags = {"--resume": arguments.resume, "--overwrite": arguments.overwrite}
-        code = wait_for([*command, *(flag for flag, given in flags.items() if given)])
+            say(f"{label}: is finished")
+        else:
+            commands[label], names[label] = command_of(member, arguments, program), member.name
+    failed = []
+    for label, code in side_by_side(commands, arguments.jobs):
         if code == 1:
-            failed.append(member.name)
+            failed.append(names[label])
         elif code:
-            say(f"train.py: the sweep stopped at {member.name}; go on with --sweep --resume", sys.stderr)
+            say(f"train.py: the sweep stopped at {names[label]}; go on with --sweep --resume", sys.stderr)
             return code
     folders = " ".join(str(arguments.runs / member.name) for member in members)
     say(f"{len(members) - len(failed)} of {len(members)} runs done; compare: python eval.py summary {folders}")
     for name in failed:
         say(f"train.py: {name} could not go on, see above", sys.stderr)
     return 1 if failed else 0
+
+
+def command_of(member: Member, arguments, program: Path) -> list[str]:
+    """The command that trains one member. Members that run side by side share the cores."""
+    settings = [*arguments.set, *member.assignments]
+    if arguments.jobs > 1 and member.spec.runtime.threads is None:
+        settings.append(f"runtime.threads={max(1, cores() // arguments.jobs)}")
+    command = [sys.executable, str(program), "--exp", str(arguments.exp), "--runs", str(arguments.runs)]
+    command += ["--data-root", str(arguments.data_root), "--set", *settings]
+    flags = {"--resume": arguments.resume, "--overwrite": arguments.overwrite}
+    return [*command, *(flag for flag, given in flags.items() if given)]
+
+
+def side_by_side(commands: Mapping[str, list[str]], jobs: int) -> Iterator[tuple[str, int]]:
+    """Run commands, `jobs` at a time, and yield (label, exit code) as each ends. What one of several prints is kept
+    until it ends.
+
+    Ctrl-C at a terminal reaches the commands too, and SIGTERM is passed on: they save, and we wait for that. If the
+    caller stops listening, those that still run are terminated and waited for.
+    """
+    waiting = list(commands.items())
+    running: dict[subprocess.Popen, tuple[str, IO[bytes] | None]] = {}
+
+    def terminate(*_) -> None:
+        for process in running:
+            process.terminate()
+
+    handlers = {signal.SIGTERM: terminate}
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        handlers[signal.SIGINT] = lambda *_: None
+    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                label, command = waiting.pop(0)
+                say(label)
+                kept = tempfile.TemporaryFile() if jobs > 1 else None  # noqa: SIM115, closed when the process has ended
+                process = subprocess.Popen(command, stdout=kept, stderr=subprocess.STDOUT if kept else None)
+                running[process] = (label, kept)
+            time.sleep(0.1)
+            for process in [each for each in running if each.poll() is not None]:
+                label, output = running.pop(process)
+                if output:
+                    output.seek(0)
+                    say([f"{label}:", *output.read().decode(errors="replace").splitlines()])
+                    output.close()
+                code = process.returncode
+                yield label, code if code >= 0 else 128 - code  # killed by a signal: as a shell has it
+    finally:
+        terminate()
+        for process in running:
+            process.wait()
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def is_finished(folder: Path) -> bool:
@@ -117,18 +174,3 @@ def check_same(folder: Path, spec: Spec) -> None:
         raise InputError(
             f"{folder}: is a finished run of other settings: {'; '.join(changed)}; --overwrite replaces it"
         )
-
-
-def wait_for(command: list[str]) -> int:
-    """Run a command to its end. Ctrl-C reaches it too, and SIGTERM is passed on: it saves, and we wait for that."""
-    with subprocess.Popen(command) as process:
-        before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
-        try:
-            while True:
-                try:
-                    code = process.wait()
-                    return code if code >= 0 else 128 - code  # killed by a signal: as a shell has it
-                except KeyboardInterrupt:
-                    continue
-        finally:
-            signal.signal(signal.SIGTERM, before)

@@ -14,6 +14,7 @@ from data.synthetic.reviews import rating_rows, sentiment_rows
 from experiments.config.check import read_spec
 from experiments.records import read_records
 from experiments.tasks.base import predict
+from model.machine import cores
 from tests.tiny import run_main, set_up, start_process, started, wait_for_step
 
 COLOURS = ("red", "green", "blue")
@@ -348,7 +349,8 @@ def test_a_sweep_trains_every_combination_and_every_fold_and_goes_on_where_it_st
     assert "optim.lr" in capfd.readouterr().out
 
 
-def test_a_sweep_goes_on_after_a_run_that_diverged_and_says_so_at_the_end(texts, tmp_path, capfd):
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_sweep_goes_on_after_a_run_that_diverged_and_says_so_at_the_end(texts, tmp_path, capfd, jobs):
     """Plain gradient descent at a rate of 1,000 multiplies the error at every step."""
     path = texts(
         task="regression",
@@ -356,23 +358,36 @@ def test_a_sweep_goes_on_after_a_run_that_diverged_and_says_so_at_the_end(texts,
         optim={"name": "sgd", "clip": None, "nonfinite_limit": 1},
         sweep={"optim.lr": [1000.0, 1e-3]},
     )
-    assert run_main(path, tmp_path, "--data-root", str(tmp_path), "--sweep") == 1
+    assert run_main(path, tmp_path, "--data-root", str(tmp_path), "--sweep", "--jobs", str(jobs)) == 1
     out, err = capfd.readouterr()
     assert "1 of 2 runs done" in out and "tiny_lr-1000.0 could not go on" in err
     ends = [read_records(tmp_path / "runs" / f"tiny_lr-{lr}").records[-1]["reason"] for lr in ("1000.0", "0.001")]
     assert ends == ["diverged", "finished"]
 
 
-def test_a_sweep_that_is_terminated_lets_its_run_save(texts, tmp_path):
+def test_runs_side_by_side_share_the_cores(texts, tmp_path, capfd):
+    path = texts(sweep={"seed": [0, 1]}, phases=[{"name": "a", "epochs": 1, "train": ["head"]}], runtime={})
+    train(path, tmp_path, "--sweep", "--jobs", "2")
+    out = capfd.readouterr().out
+    assert "2 of 2 runs done" in out and out.count("finished after") == 2
+    runs = [read_records(tmp_path / "runs" / f"tiny_seed-{seed}").records[0] for seed in (0, 1)]
+    assert [run["threads"] for run in runs] == [max(1, cores() // 2)] * 2
+
+
+@pytest.mark.parametrize("jobs", [1, 2])
+def test_a_sweep_that_is_terminated_lets_its_run_save(texts, tmp_path, jobs):
     path = texts(sweep={"seed": [0, 1]}, phases=[{"name": "a", "epochs": 200, "train": ["all"]}])
-    process = start_process(path, tmp_path, "--sweep", "--data-root", str(tmp_path))
-    folder = tmp_path / "runs" / "tiny_seed-0"
-    wait_for_step(folder, 5)
+    process = start_process(path, tmp_path, "--sweep", "--data-root", str(tmp_path), "--jobs", str(jobs))
+    folders = [tmp_path / "runs" / f"tiny_seed-{seed}" for seed in (0, 1)]
+    for folder in folders[:jobs]:
+        wait_for_step(folder, 5)
     process.terminate()
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 143 and "go on with --sweep --resume" in errors
-    saved = json.loads((folder / "last" / "checkpoint.json").read_text())["progress"]["step"]
-    assert saved == read_records(folder).records[-1]["step"] and not (tmp_path / "runs" / "tiny_seed-1").exists()
+    for folder in folders[:jobs]:
+        saved = json.loads((folder / "last" / "checkpoint.json").read_text())["progress"]["step"]
+        assert saved == read_records(folder).records[-1]["step"]
+    assert not any(folder.exists() for folder in folders[jobs:])
 
 
 # ---- several tasks ---------------------------------------------------------------------------------------------------
