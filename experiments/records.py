@@ -84,7 +84,7 @@ def _each(holds):
 
 
 def _is_clock(value) -> bool:
-    return all(_is_amount(_field(value, key)) for key in ("train", "data", "eval", "checkpoint"))
+    return _each(_is_amount)(value) and {"train", "data", "eval", "checkpoint"} <= value.keys()
 
 
 def _is_split(value) -> bool:

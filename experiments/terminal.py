@@ -16,7 +16,7 @@ from data.files import InputError, one_line, reason
 
 
 def begin() -> None:
-    """What a program does first of all, before imports that take seconds.
+    """Prepare streams and Ctrl-C, first of all, before imports that take seconds.
 
     A stream that was closed (`train.py >&-`) becomes the null device, at its descriptor too: the next file to be opened
     would get that number, and be written into. stdout and stderr escape what the terminal's encoding cannot show. Until

@@ -131,6 +131,20 @@ MUTANTS = [
      "experiments/inference/test_texts.py", "test_two_tasks_train_one_encoder_in_mixed_batches"),
     ("precision and recall exchanged", "data/metrics.py", '"precision": _ratio(hits, predicted)', '"precision": _ratio(hits, gold)',
      "data/test_metrics.py", "test_a_small_table_by_hand"),
+    ("an evaluation without a loss is the best", "experiments/report/run.py", 'needed = (self.metric, "loss")', "needed = (self.metric,)",
+     "experiments/report/test_one_run.py", "test_a_null_loss_is_never_the_best"),
+    ("guessing leads a ranking", "experiments/report/comparison.py", " in ENDED and any(map(is_sound, members))", " in ENDED",
+     "experiments/report/test_soundness.py", "test_what_is_unsound_leads_in_nothing_and_a_note_says_why"),
+    ("a copied run is another seed", "experiments/repetitions.py", "first.setdefault(identity, i) != i", "first.setdefault((identity, i), i) != i",
+     "experiments/report/test_several_runs.py", "test_settings_and_data_make_a_run_and_not_its_name"),
+    ("other data under the same name is a repetition", "experiments/repetitions.py", "repr((settings_of(spec), fingerprints))", "repr(settings_of(spec))",
+     "experiments/inference/test_texts.py", "test_a_copied_run_counts_once_and_one_on_other_data_is_no_repetition"),
+    ("escape sequences reach the terminal", "experiments/terminal.py", '"\\n".join(map(printable, ', '"\\n".join(map(str, ',
+     "experiments/test_terminal.py", "test_what_is_said_is_one_line_that_a_terminal_does_not_obey"),
+    ("a mention in Markdown is live", "experiments/report/render.py", 'LIVE = re.compile(r"@|', 'LIVE = re.compile(r"',
+     "test_eval.py", "test_in_markdown_nothing_of_a_run_becomes_a_link_an_image_or_a_mention"),
+    ("a field that readers see is not checked", "experiments/records.py", '"intervals": _or_null(_each(_is_interval))', '"intervals": _or_null(_each(bool))',
+     "experiments/test_records.py", "test_a_record_that_lacks_what_readers_count_on_is_a_remark"),
 ]  # fmt: skip
 
 

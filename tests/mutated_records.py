@@ -33,7 +33,6 @@ PAGES = 40  # one mutation in so many is drawn as a page, too
 TEXTS = ["", "\x1b[31m\x07\x9b", "a\nb\r\u2028\u202e\x00\x7f", "$\\frac{$", "x" * 200_000, "é漢字😀",
          "![a](http://a.b) www.a.b a@b.cd @someone #12 <b>|`*_", "loss", "eval"]  # fmt: skip
 NUMBERS = [0, -1, 0.5, 1e7, 1e-320, -1e300, 1.7e308, float("inf"), float("nan"), 2**53, 2**63, 10**4400]
-OTHERS = [None, True, [], {}, [None], [1, "a"], {"": ""}, {"a": {}}, {"\x1b": {"b": "c"}}]
 
 
 def nested(depth: int) -> Any:
@@ -43,19 +42,22 @@ def nested(depth: int) -> Any:
     return value
 
 
-KNOWN = ["\ud800", {"\ud800": 1}, 10**400, 1e-320, 1e7, "cost $_$ 5", nested(30), nested(900)]  # have done harm before
-
-
 def nasty(rng: random.Random) -> Any:
     """A value of any kind that is meant to do harm."""
     if rng.random() < 0.1:
         return [nasty(rng) for _ in range(rng.randrange(4))]
-    return rng.choice(rng.choice([TEXTS, NUMBERS, OTHERS, KNOWN]))
+    others = [None, True, [], {}, [None], [1, "a"], {"": ""}, {"a": {}}, {"\x1b": {"b": "c"}}]
+    harmful = ["\ud800", {"\ud800": 1}, 10**400, 1e-320, 1e7, "cost $_$ 5", nested(30), nested(900)]  # did harm once
+    return rng.choice(rng.choice([TEXTS, NUMBERS, others, harmful, harmful]))
 
 
 def path_in(record: dict, rng: random.Random) -> list:
-    """The keys that lead to something in a record, which may be a whole object or list."""
-    path, value = [], record
+    """The keys that lead to something in a record, which may be a whole object or list. Half of the time it is in one
+    of the fields that readers look at."""
+    path: list[Any] = rng.choice(list(FIELDS[record["kind"]])).split(".") if rng.random() < 0.5 else []
+    value: Any = record
+    for key in path:
+        value = value.get(key) if isinstance(value, dict) else None
     while isinstance(value, dict | list) and value and not (path and rng.random() < 0.2):
         path.append(rng.choice(list(value)) if isinstance(value, dict) else rng.randrange(len(value)))
         value = value[path[-1]]
@@ -65,7 +67,7 @@ def path_in(record: dict, rng: random.Random) -> list:
 def change(record: dict, path: list, way: str, value: Any, name: str) -> None:
     """Replace, drop or rename what stands at a path of a record, if it has one, or add something beside it."""
     holder: Any = record
-    with contextlib.suppress(KeyError, IndexError, TypeError):  # another record of the kind may lack it
+    with contextlib.suppress(AttributeError, IndexError, KeyError, TypeError):  # another record of the kind may lack it
         for key in path[:-1]:
             holder = holder[key]
         if way == "replace":
@@ -82,7 +84,7 @@ JUNK = [b"", b"\xff", b"{}", b"[" * 100_000, b"1", b"null", b'{"kind": "eval"', 
 def mutate(records: list[dict], rng: random.Random) -> bytes:
     """The lines of a metrics file with one to eight things wrong, in one record or in all of its kind."""
     kinds = [record["kind"] for record in records]
-    records = copy.deepcopy(records)
+    untouched, records = records, copy.deepcopy(records)
     lines: list[Any] = list(records)
     for _ in range(rng.choice([1, 2, 4, 8])):
         kind = rng.choice(sorted(set(kinds)))
@@ -96,7 +98,7 @@ def mutate(records: list[dict], rng: random.Random) -> bytes:
         elif way == "swap":
             lines[at], lines[other] = lines[other], lines[at]
         else:
-            path = rng.choice(list(FIELDS[kind])).split(".") if rng.random() < 0.5 else path_in(records[at], rng)
+            path = path_in(untouched[at], rng)
             value, name = nasty(rng), rng.choice(TEXTS)
             for i in alike if rng.random() < 0.6 else [at]:
                 change(records[i], path, way, value, name)

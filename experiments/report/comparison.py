@@ -11,7 +11,7 @@ import numpy as np
 from data.statistics import paired_bootstrap, welch
 from experiments.config.metrics import direction, metric_of
 from experiments.records import SCORES
-from experiments.repetitions import distinct, flat, identity_of, settings_of, spread
+from experiments.repetitions import distinct, identity_of, settings_of, spread
 from experiments.report.run import look_up
 from experiments.report.texts import shown_metrics
 
@@ -103,7 +103,8 @@ def told_settings(summary: dict) -> dict:
     that trained it, and the first digits of its data's fingerprints."""
     spec = summary["spec"]
     tasks = " + ".join(f"{name} ({task['task']})" for name, task in spec["tasks"].items())
-    digests = sorted(flat(summary["fingerprints"]).items())
+    given = summary["fingerprints"].items()
+    digests = sorted((f"{task}.{split}", digest) for task, splits in given for split, digest in splits.items())
     fingerprint = " ".join(f"{split} {digest[:8]}" for split, digest in digests)
     return settings_of(spec) | {"tasks": tasks, "program": summary["program"], "data (fingerprint)": fingerprint}
 

@@ -132,6 +132,12 @@ def test_runs_on_other_data_are_no_repetitions_of_each_other(tmp_path):
     assert found["differing"] == ["data (fingerprint)"] and len(found["rows"]) == 2
 
 
+def test_a_task_without_fingerprints_is_no_fault(tmp_path):
+    runs = [of(tmp_path, name, 60.0, seed=i) for i, name in enumerate("ab")]
+    runs[0]["fingerprints"] = {"qa": {}}
+    assert len(compare(runs)["rows"]) == 1
+
+
 def test_other_data_are_other_rows_also_beside_another_task(tmp_path):
     tasks = {n: {"qa": {"task": "span_qa", "data": {"train_limit": n}}} for n in (1, 2)}
     runs = [of(tmp_path, f"r{n}", 60.0 + n, seed=n, tasks=tasks[n]) for n in (1, 2)]
