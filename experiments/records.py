@@ -92,6 +92,10 @@ def _is_split(value) -> bool:
     return _is_whole(_field(value, "examples")) and _is_text(kind) and _or_null(_each(_is_number))(baseline)
 
 
+def _are_phases(value) -> bool:
+    return isinstance(value, list) and all(_is_amount(_field(phase, "epochs")) for phase in value)
+
+
 def _is_interval(value) -> bool:
     return isinstance(value, list) and len(value) == 2 and all(map(_or_null(_is_number), value))
 
@@ -115,6 +119,9 @@ FIELDS = {
         "spec.seed": _is_whole,
         "spec.tasks": lambda value: _each(lambda task: _is_text(_field(task, "task")))(value) and len(value) > 0,
         "spec.eval.metric": _is_text,
+        "spec.phases": _or_null(_are_phases),
+        "spec.lora.rank": _or_null(_is_whole),
+        "spec.lora.alpha": _or_null(_is_amount),
         "pretrained.name": _is_text,
         # {task: {split: counts}}, beside them what an answer reaches that never looks at the text: {metric: value}
         "data.splits": _each(_each(_is_split)),

@@ -199,12 +199,19 @@ def check_sweep(spec: Spec, sweeping: bool) -> None:
     for key, values in spec.sweep.items():
         if not isinstance(values, list) or not values:
             raise InputError(f"sweep.{key}: expected a list of values, found {shown(values)}")
-        if key in ("name", "data.folds") or key.startswith("sweep"):
+        if key in ("name", "data.folds") or key.startswith(("sweep", "variant")):
             raise InputError(f"sweep.{key}: cannot be swept")
-    if spec.sweep and not sweeping:
-        raise InputError(
-            "sweep: is a set of runs; train them with --sweep, or one of them with --set sweep={} and more"
-        )
+    for name, settings in spec.variants.items():
+        if not re.fullmatch(r"[\w.+-]{1,40}", name) or not settings:
+            raise InputError(f"variants.{name}: expected a short name and settings, found {shown(settings)}")
+        for key in settings:
+            if key.split(".")[0] in ("name", "variant", "variants", "sweep"):
+                raise InputError(f"variants.{name}.{key}: cannot differ between variants")
+    for key in ("sweep", "variants"):
+        if getattr(spec, key) and not sweeping:
+            raise InputError(
+                f"{key}: is a set of runs; train them with --sweep, or one of them with --set {key}={{}} and more"
+            )
     for key, folds in open_folds(spec).items():
         if not sweeping:
             raise InputError(f"{key}: which of the {folds} folds? Or train them all: --sweep")

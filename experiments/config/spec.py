@@ -235,6 +235,9 @@ class Spec:
     runtime: RuntimeSpec = setting(RuntimeSpec, "machine and bookkeeping; changes what is learnt by rounding at most")
     sweep: dict[str, Any] = setting(dict, '{setting: values}: every combination is a run, {"optim.lr": [1e-4, 2e-4]}')
 
+    variants: dict[str, dict[str, Any]] = setting(dict, "{name: {setting: value}}: each is a run, or many with sweep")
+    variant: str | None = setting(None, "which of them a run is; reports call it so")
+
     def prefix(self, task: str) -> str:
         """The beginning of the names of a task's metrics: "qa." in a run with several tasks, nothing in others."""
         return f"{task}." if len(self.tasks) > 1 else ""

@@ -12,6 +12,7 @@ from data.statistics import paired_bootstrap, welch
 from experiments.config.metrics import direction, metric_of
 from experiments.records import SCORES
 from experiments.repetitions import distinct, identity_of, settings_of, spread
+from experiments.report.headline import confounders, labels, of_runs
 from experiments.report.run import look_up
 from experiments.report.texts import shown_metrics
 
@@ -33,15 +34,17 @@ def compare(summaries: list[dict]) -> dict:
         groups.sort(key=lambda group: (not may_lead(counted(group[1])), -sign * score(counted(group[1]))))
     members = [counted(found) for _, found in groups]
     rows = [{"row": i, **row_of(settings, members[i])} for i, (settings, _) in enumerate(groups)]
+    rows = [row | {"label": label} for row, label in zip(rows, labels(rows), strict=True)]
     tested = [i for i, each in enumerate(members) if may_lead(each) and metric]
-    return {
+    found = {
         "metric": metric,
         "differing": names,
         "rows": rows,
         "leaders": leaders(rows, metric),
         "differences": [{"row": i, **against(members[tested[0]], members[i])} for i in tested[1:]],
-        "remarks": list(remarks(summaries, groups, rows)),
+        "remarks": [*confounders(rows), *remarks(summaries, groups, rows)],
     }
+    return {"headline": of_runs(found), **found}
 
 
 def counted(members: list[dict]) -> list[dict]:
@@ -149,6 +152,9 @@ def row_of(settings: dict, members: list[dict]) -> dict:
         "metrics": {name: value for name, value in metrics.items() if value is not None},
         "final_minus_best": over(members, ["final_minus_best", metric]),
         "settings": settings,
+        "scaling": scaling(first["spec"]),
+        "epochs": sum(phase["epochs"] for phase in first["spec"].get("phases") or []),
+        "steps": first["steps_planned"],
         "by_epoch": by_epoch(members),
         "verdicts": dict(verdicts),
         "trainable": max((phase["parameters"] for each in members for phase in each["phases"]), default=None),
@@ -158,6 +164,14 @@ def row_of(settings: dict, members: list[dict]) -> dict:
     row |= {name: over(members, f"stability.{name}") for name in ("scatter", "records_every")}
     row |= {name: sum(look_up(each, f"stability.{name}") or 0 for each in members) for name in ("spikes", "nonfinite")}
     return row | {name: max(each[name] or 0 for each in members) for name in ("peak_memory_mb", "best_bytes")}
+
+
+def scaling(spec: dict) -> float | None:
+    """What LoRA multiplies its product by; None without adapters."""
+    rank, alpha = look_up(spec, "lora.rank"), look_up(spec, "lora.alpha")
+    if not rank or not alpha:
+        return None
+    return alpha / (rank**0.5 if look_up(spec, "lora.rslora") else rank)
 
 
 def by_epoch(members: list[dict]) -> list[dict]:

@@ -12,6 +12,7 @@ from typing import Any
 
 from experiments.config.metrics import mean_sd, number
 from experiments.report import progress, texts, training
+from experiments.report.headline import in_words, of_run
 from experiments.report.run import Run
 from experiments.report.suggestions import suggestions
 from experiments.report.texts import Text
@@ -65,8 +66,9 @@ WORDS = {  # that need an explanation
     "oscillation": "a change from one loss to the next by more than the threshold (1 % unless told)",
     "spike": "a loss 3 standard deviations and 10 % above the mean of the 20 losses before it",
     "overfitting": "the dev loss is 2 % above its lowest, the training loss below, eval.metric no better",
-    "underfitting": "ended with a training loss that fell by less than half; or in the last interval, the dev loss "
-    "fell by 5 % and eval.metric got better by half of its interval",
+    "underfitting": "ended with a training loss that fell by less than half",
+    "still improving": "in the last interval, the dev loss fell by 5 % and eval.metric got better by half of its "
+    "interval",
     "no better than guessing": "at the best evaluation, eval.metric (of each task, it or its baseline's first metric) "
     "is no better than an answer that never looks at the text: the commonest label, the mean, no answer",
     "loss beyond bounds": "a task's dev loss is above 20 at the best or the last evaluation; guessing among a million "
@@ -79,6 +81,7 @@ WORDS = {  # that need an explanation
 
 HEAD = (
     Figure("schema", "the version of these names", compute=lambda _: SCHEMA),
+    Figure("headline", "one sentence: what it reached, how sure that is, what to try next", "{}", "in short"),
     Figure("name", "the run's name", compute=lambda run: run.spec["name"]),
     Figure("folder", "where it is, as given", compute=lambda run: str(run.records.folder)),
     Figure("spec", "the resolved experiment, see `python -m experiments.config.spec`", compute=lambda run: run.spec),
@@ -170,8 +173,7 @@ HEALTH = (
     Figure("stability.spikes", "how many losses are spikes", "{}"),
     Figure("stability.gradient.<percentile>", "p50, p90, p99 and max of the gradient norm before clipping",
            lambda found, _: ", ".join(f"{name} {value:.2f}" for name, value in found.items()), "gradient norm"),
-    Figure("stability.clipped", "share of the steps in which clipping bit", "clipped in {:.0%} of the steps",
-           "gradient norm"),
+    Figure("stability.clipped", "share of the steps in which clipping bit", texts.clipped, "gradient norm"),
     Figure("stability.nonfinite", "steps skipped because loss or gradient was not finite",
            "{} steps without a finite loss or gradient", "not finite"),
     Figure("stability.overflows", "steps skipped because fp16 overflowed", "{} fp16 overflows", "not finite"),
@@ -219,13 +221,14 @@ ROWS = (
     Figure("rows[]", "runs that share all but seed and fold, the best row first"),
     Figure("rows[].row", "its number, from 0", texts.row_name),
     Figure("rows[].runs[]", "the names of the runs", lambda runs, _: str(len(runs)), "n"),
-    Figure("rows[].<figure>", "seeds; metric: its eval.metric; ended: whether its runs have; sound: whether one of "
-           "them is; else it leads in nothing"),
+    Figure("rows[].<figure>", "label: what tells it apart from the others; seeds; metric: its eval.metric; ended: "
+           "whether its runs have; sound: whether one of them is; else it leads in nothing; scaling of its adapters; "
+           "epochs and steps that were planned"),
     Figure("rows[].metrics.<metric>", "mean, sd, n of each metric at the runs' best evaluations", texts.metrics),
     Figure("rows[].final_minus_best", "last value of eval.metric less the best; mean, sd, n",
            lambda found, row: mean_sd(found, row["metric"]), "since best"),
     Figure("rows[].settings.<setting>", "the row's value of each setting in which the runs differ",
-           lambda found, _: {key: "-" if value is None else str(value) for key, value in found.items()}),
+           lambda found, _: {key: in_words(value) for key, value in found.items()}),
     Figure("rows[].by_epoch[]", "eval.metric at the last evaluation of each epoch; mean, sd, n",
            lambda found, row: {f"epoch {i}": mean_sd(each, row["metric"]) for i, each in enumerate(found, 1)}),
     Figure("rows[].scatter", "standard deviation of 20 losses around their trend; mean, sd, n",
@@ -258,6 +261,7 @@ DIFFERENCES = (
 
 SEVERAL_RUNS = (
     HEAD[0],
+    Figure("headline", "one sentence: which rows differ, by how much, how sure that is"),
     Figure("metric", "eval.metric, by which rows are ranked; null where the runs have different ones"),
     Figure("differing[]", "a setting in which the runs differ"),
     *ROWS,
@@ -270,7 +274,8 @@ SEVERAL_RUNS = (
 def summary_of(run: Run) -> dict:
     """All figures of one run."""
     found = {figure.path[0]: figure.compute(run) for figure in ONE_RUN if figure.compute}
-    return found | {"suggestions": suggestions(found)}
+    found |= {"suggestions": suggestions(found)}
+    return found | {"headline": of_run(found)}
 
 
 def main() -> None:

@@ -142,7 +142,9 @@ def verdict_of(run: Run, rows: list[dict], lowest: dict | None, learnt: float | 
         return "healthy"  # so far: it was meant to go on
     better, sure = gained(before, last), half_interval(interval(run)) or 0
     falls = before["loss"] - last["loss"] > FALL * before["loss"] and (better is None or better > sure)
-    return "underfitting" if falls or (learnt is not None and learnt < LEARNT) else "healthy"
+    if learnt is not None and learnt < LEARNT:
+        return "underfitting"
+    return "still improving" if falls else "healthy"
 
 
 def rises(lowest: dict, last: dict) -> bool:

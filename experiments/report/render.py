@@ -92,9 +92,10 @@ def comparison_report(found: dict) -> list[Block]:
     names = {figure.heading: figure.path[-1] for figure in ROWS} | {"dev loss": "loss"}
     places = [(i, column) for i, row in enumerate(rows.rows) for column in row]
     rows.leads = {(i, column) for i, column in places if found["leaders"].get(names.get(column, column)) == i}
+    head = Block("In short", lines=[("", found["headline"])])
     notes = Block("Notes", lines=[("note", text) for text in found["remarks"]])
     words = Block("Words", lines=list(WORDS.items()))
-    return [block for block in (rows, differences, notes, words) if block.rows or block.lines]
+    return [block for block in (head, rows, differences, notes, words) if block.rows or block.lines]
 
 
 # ---- as text ---------------------------------------------------------------------------------------------------------

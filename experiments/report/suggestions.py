@@ -8,6 +8,7 @@ from experiments.report.run import look_up
 from experiments.report.soundness import GUESSING
 
 MOST = 5
+SPIKE = 50  # a gradient so many times as long as the median is worth a word
 
 
 def suggestions(s: dict) -> list[str]:
@@ -43,11 +44,15 @@ def of_learning(s: dict) -> Iterator[str]:
     if verdict in ("underfitting", GUESSING) and learnt is not None and learnt < LEARNT:
         rate, longer = look_up(s["spec"], "optim.lr"), ", or more epochs" if best_is_last else ""
         yield f"the training loss fell by {learnt:.0%} only: another optim.lr ({rate}){longer}"
-    elif verdict == "underfitting" and best_is_last:
+    elif verdict == "still improving" and best_is_last:
         yield f"the dev loss still fell by {found['last_fall']:.3f} in the last interval: train for more epochs"
     elif verdict == "overfitting" and not (s["after_best"] and s["after_best"]["share"] > 0.2):
         more = "more dropout, weight decay or data.mask_tokens, or fewer epochs"
         yield f"the dev loss has risen since step {found['since']}: {more}"
+    gradient = s["stability"]["gradient"] or {"p50": 0, "max": 0}
+    if gradient["max"] > SPIKE * gradient["p50"] > 0 and s["status"] != "diverged":
+        wild = f"the gradient norm went up to {gradient['max']:.0f}, its median is {gradient['p50']:.1f}"
+        yield f"{wild}: lower optim.lr ({look_up(s, 'spec.optim.lr')}), or raise warmup_ratio"
     share, clip = s["stability"]["clipped"], look_up(s["spec"], "optim.clip")
     if share and clip and 0.5 < share < 0.95:
         yield f"clipping bit in {share:.0%} of the steps: lower optim.lr, or raise optim.clip ({clip})"

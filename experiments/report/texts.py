@@ -84,6 +84,13 @@ def gap(found: dict, report: dict) -> list[str]:
     return [losses, f"{metric} on the training sample - on dev {ends[0]} first, {ends[1]} last"] if ends else [losses]
 
 
+def clipped(share: float, report: dict) -> str:
+    """The share of the steps in which clipping bit. Where it bites in all of them, Adam divides it out again."""
+    often = share > 0.95 and look_up(report, "spec.optim.name") in (None, "adam", "adamw")
+    harmless = ", which Adam divides out again, as it does any constant factor" if often else ""
+    return f"clipped in {share:.0%} of the steps{harmless}"
+
+
 def oscillations(count: int, report: dict) -> str:
     found = report["stability"]
     return f"{count} in {found['losses'] - 1} changes of the loss, by more than {100 * found['threshold']:g} %"
@@ -93,9 +100,8 @@ def oscillations(count: int, report: dict) -> str:
 
 
 def row_name(place: int, report: dict) -> dict[str, str]:
-    """ "1" and the name of a row's run, or of its first and how many more"""
-    name, *others = report["rows"][place]["runs"]
-    return {"run": f"{place + 1} {name[:28]}" + (f" +{len(others)}" if others else "")}
+    """ "1" and what tells a row apart from the others"""
+    return {"row": f"{place + 1} {report['rows'][place]['label']}"}
 
 
 def tests(found: list[dict], _) -> dict[str, str]:

@@ -1,6 +1,8 @@
-"""Several runs of one experiment: every combination of the values under "sweep", and every fold of a cross-validation.
+"""Several runs of one experiment: every combination of the values under "sweep", every variant, and every fold.
 
     "sweep": {"optim.lr": [1e-4, 2e-4], "seed": [0, 1, 2]}        six runs
+    "variants": {"r4": {"lora.rank": 4, "lora.alpha": 8},
+                 "full": {"lora": null, "phases.0.train": ["all"]}}   two, times those
     "data": {"folds": 5, ...}                                     five, times those
 
 Each is a run of its own, in a folder and a process of its own, as if it had been started by hand with --set.
@@ -44,18 +46,21 @@ def expand(path: Path, assignments: list[str]) -> list[Member]:
     """The runs of an experiment file. Raises InputError where there is nothing to sweep, or one of them is no
     experiment."""
     spec = read_spec(path, assignments, sweeping=True)
-    values: dict[str, list] = {key: list(listed) for key, listed in spec.sweep.items()}
+    values: dict[str, list] = {"variant": list(spec.variants)} if spec.variants else {}
+    values |= {key: list(listed) for key, listed in spec.sweep.items()}
     for key, folds in open_folds(spec).items():
         values.setdefault(key.removeprefix(f"tasks.{ONLY}."), list(range(folds)))
     if not values:
-        raise InputError(f"{path}: --sweep: there is neither a sweep group nor data.folds in it")
+        raise InputError(f"{path}: --sweep: there are neither sweep nor variants nor data.folds in it")
     shorts = short_names(list(values))
     members = []
     for chosen in itertools.islice(itertools.product(*values.values()), MOST_RUNS + 1):
-        parts = [f"{shorts[key]}-{plain(values[key], value)}" for key, value in zip(values, chosen, strict=True)]
-        name = "_".join([spec.name, *parts])
-        settings = [f"{key}={json.dumps(value)}" for key, value in zip(values, chosen, strict=True)]
-        own = ("sweep={}", f"name={name}", *settings)
+        picked = dict(zip(values, chosen, strict=True))
+        parts = [f"{shorts[key]}-{plain(values[key], value)}" for key, value in picked.items() if key != "variant"]
+        variant = [picked["variant"]] if "variant" in picked else []
+        name = "_".join([spec.name, *variant, *parts])
+        settings = (spec.variants[variant[0]] if variant else {}) | picked
+        own = ("sweep={}", "variants={}", f"name={name}", *(f"{key}={json.dumps(v)}" for key, v in settings.items()))
         # A member that is no experiment? Better said now than after the first run.
         members.append(Member(name, own, read_spec(path, [*assignments, *own])))
     if len(members) > MOST_RUNS:

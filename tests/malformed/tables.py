@@ -115,9 +115,14 @@ SETTINGS = [
 SWEEPS = [
     ('sweep={"optim.lr":[1e-3,0]}', "optim.lr: 0.0 is out of range"),
     ('sweep={"optim.lrr":[1e-3]}', "optim.lrr: unknown key"),
+    ('variants={"a":{}}', "variants.a: expected a short name and settings"),
+    ('variants={"a b":{"seed":1}}', "variants.a b: expected a short name"),
+    ('variants={"a":{"name":"x"}}', "variants.a.name: cannot differ between variants"),
+    ('variants={"a":{"optim.lrr":1}}', "optim.lrr: unknown key"),
+    ('variants={"a":3}', "variants.a: expected an object, found 3"),
     ('sweep={"seed":[1,1]}', "sweep: a value is listed twice"),
     (f'sweep={{"seed":{list(range(1001))}}}', "sweep: more than 1,000 runs"),
-    ("seed=0", "there is neither a sweep group nor data.folds"),
+    ("seed=0", "there are neither sweep nor variants nor data.folds"),
 ]
 TASKS = [
     ({}, "tasks: at least one is needed"),

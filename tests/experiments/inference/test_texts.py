@@ -14,6 +14,7 @@ from data.synthetic.reviews import rating_rows, sentiment_rows
 from experiments.config.check import read_spec
 from experiments.records import read_records
 from experiments.tasks.base import predict
+from experiments.training.sweep import expand
 from model.machine import cores
 from tests.tiny import run_main, set_up, start_process, started, wait_for_step
 
@@ -347,6 +348,15 @@ def test_a_sweep_trains_every_combination_and_every_fold_and_goes_on_where_it_st
     assert found["differing"] == ["optim.lr"] and [len(row["runs"]) for row in found["rows"]] == [2, 2]
     assert eval_py.main(["summary", *map(str, runs)]) == 0
     assert "optim.lr" in capfd.readouterr().out
+
+
+def test_variants_are_runs_with_several_settings_of_their_own(texts):
+    variants = {"r4": {"lora": {"rank": 4}}, "full": {"lora": None, "phases.0.train": ["all"], "optim.lr": 1e-4}}
+    members = expand(texts(variants=variants, sweep={"seed": [0, 1], "optim.clip": [2.0]}), [])
+    assert [m.name for m in members] == [f"tiny_{v}_seed-{seed}_clip-2.0" for v in variants for seed in (0, 1)]
+    r4, full = members[0].spec, members[-1].spec
+    assert (r4.variant, r4.lora.rank, r4.variants) == ("r4", 4, {})
+    assert (full.variant, full.lora, full.phases[0].train, full.optim.lr) == ("full", None, ("all",), 1e-4)
 
 
 @pytest.mark.parametrize("jobs", [1, 2])

@@ -151,7 +151,7 @@ def course(
         ([(1.0, 0.9), (0.5, 0.6), (0.2, 0.7)], "overfitting", 2),
         ([(1.0, 0.9), (0.5, 0.6), (0.2, 0.611)], "healthy", None),  # 1.8 % is not worse
         ([(1.0, 0.9), (0.5, 0.6), (0.6, 0.7)], "healthy", None),  # training got worse as well
-        ([(1.0, 0.9), (0.8, 0.8)], "underfitting", None),
+        ([(1.0, 0.9), (0.8, 0.8)], "still improving", None),
         ([(1.0, 0.9), (0.8, 0.87)], "healthy", None),  # 3.3 % is not much
         ([(1.0, 0.9)], "unknown", None),
     ],
@@ -177,8 +177,8 @@ def test_a_loss_that_rises_while_the_metric_gets_better_is_no_overfitting_yet(tm
     assert "has risen since step 2 while f1 got better" in remark
 
 
-def test_a_gain_within_the_interval_is_no_sign_of_underfitting(tmp_path):
-    for gain, verdict in ((1.0, "healthy"), (3.0, "underfitting")):
+def test_a_gain_within_the_interval_is_no_improvement(tmp_path):
+    for gain, verdict in ((1.0, "healthy"), (3.0, "still improving")):
         found = course((1.0, 0.9), (0.8, 0.8), f1=[50.0, 50.0 + gain])
         found[-2]["intervals"] = {"f1": [48.0, 52.0]}
         assert summary(tmp_path, found)["generalisation"]["verdict"] == verdict
