@@ -16,7 +16,7 @@ from experiments.records import read_records
 from experiments.tasks.base import predict
 from experiments.training.sweep import expand
 from model.machine import cores
-from tests.tiny import run_main, set_up, start_process, started, wait_for_step
+from tests.tiny import records_of, run_main, set_up, start_process, started, wait_for_step
 
 COLOURS = ("red", "green", "blue")
 
@@ -380,7 +380,7 @@ def test_runs_side_by_side_share_the_cores(texts, tmp_path, capfd):
     train(path, tmp_path, "--sweep", "--jobs", "2")
     out = capfd.readouterr().out
     assert "2 of 2 runs done" in out and out.count("finished after") == 2
-    runs = [read_records(tmp_path / "runs" / f"tiny_seed-{seed}").records[0] for seed in (0, 1)]
+    runs = [records_of(tmp_path / "runs" / f"tiny_seed-{seed}", "run")[0] for seed in (0, 1)]
     assert [run["threads"] for run in runs] == [max(1, cores() // 2)] * 2
 
 
