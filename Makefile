@@ -11,11 +11,12 @@ run: setup  ## train the two-phase experiment on the generated question set, the
 	$(BIN)/python train.py --exp exp/bert_phase2.json --overwrite
 	$(BIN)/python eval.py summary runs/bert_phase2
 
-test: setup .venv/plots  ## run the tests, without the reference libraries (their numbers are in fixtures)
-	$(BIN)/python -m pytest
+JOBS = 2
+test: setup .venv/plots  ## run the tests, two at a time (JOBS=8), without the reference libraries (see test-peers)
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 test-peers: .venv/peers .venv/plots  ## run the tests, parity with transformers and peft included
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 mutants: setup  ## break the code in the well-known ways, one by one, and see a test fail each time (3 minutes)
 	$(BIN)/python -m tests.mutants

@@ -1,6 +1,7 @@
 """What the tests share: the real checkpoint and tokenizer, and small random models in Hugging Face layout."""
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -9,8 +10,15 @@ import torch
 from safetensors.torch import save_file
 
 from model.bert import BertConfig, BertEncoder, initialise
+from model.machine import cores
 from model.names import CONFIG_KEYS, hugging_face_name
 from model.pretrained import load_tokenizer, packaged_folder
+
+# Tests that run side by side share the cores, and so do the processes that they start.
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+if WORKERS > 1:
+    torch.set_num_threads(max(1, cores() // WORKERS))
+    os.environ["OMP_NUM_THREADS"] = str(torch.get_num_threads())
 
 
 @pytest.fixture(scope="session")
