@@ -49,9 +49,10 @@ def read_table(path: Path, data: bytes, columns: Columns) -> list[Row]:
     missing column, a line with another number of fields than the first, an empty text, no rows.
     """
     text = decode_text(data, path)
-    if path.suffix == ".jsonl":
+    kind = path.suffix.lower()
+    if kind == ".jsonl":
         rows = list(_read_jsonl(path, text, columns))
-    elif path.suffix in (".csv", ".tsv"):
+    elif kind in (".csv", ".tsv"):
         rows = list(_read_fields(path, text, columns))
     else:
         raise InputError(f"{path}: ends in {path.suffix or 'nothing'!r}; .csv, .tsv and .jsonl can be read")
@@ -61,7 +62,7 @@ def read_table(path: Path, data: bytes, columns: Columns) -> list[Row]:
 
 
 def _read_fields(path: Path, text: str, columns: Columns) -> Iterator[Row]:
-    quoting = {"quoting": csv.QUOTE_NONE, "delimiter": "\t"} if path.suffix == ".tsv" else {"strict": True}
+    quoting = {"quoting": csv.QUOTE_NONE, "delimiter": "\t"} if path.suffix.lower() == ".tsv" else {"strict": True}
     reader = csv.reader(io.StringIO(text, newline=""), **quoting)
     at: dict[str, int] = {}
     count = line = 0

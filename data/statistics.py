@@ -24,10 +24,12 @@ def bootstrap_mean(scores: np.ndarray, seed: int = 0) -> tuple[float, float]:
 
 def paired_bootstrap(a: np.ndarray, b: np.ndarray, seed: int = 0) -> float:
     """Two-sided p of "a and b have the same mean", for scores of the same examples [N]: twice the smaller share of
-    5,000 resamples in which the difference of the means has either sign, and never below 1/5,000 (Koehn 2004)."""
+    5,000 resamples in which the difference of the means has either sign, and never below 1/5,000 (Koehn 2004), nor
+    below what the examples that differ can show: all 3 of 3 on one side happen by chance in 2 x 1/8 of all cases."""
+    floor = 2.0 ** (1 - int((a != b).sum()))
     differences = _resampled(len(a), lambda chosen: (a - b)[chosen].mean(), seed, RESAMPLES_OF_PAIRS)
     smaller = min((differences <= 0).mean(), (differences >= 0).mean())
-    return float(min(1.0, max(2 * smaller, 1 / RESAMPLES_OF_PAIRS)))
+    return float(min(1.0, max(2 * smaller, floor, 1 / RESAMPLES_OF_PAIRS)))
 
 
 def bootstrap(count: int, statistic: Callable[[np.ndarray], float], seed: int = 0) -> tuple[float, float]:

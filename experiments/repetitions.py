@@ -30,10 +30,11 @@ def settings_of(spec: dict) -> dict:
     return {key: v for key, v in flat(spec).items() if not (REPEATED.fullmatch(key) or UNTOLD.fullmatch(key))}
 
 
-def identity_of(spec: dict, data: dict) -> str:
-    """Text that is equal for two runs of the same settings, seed and fold on the same data. data: its fingerprints."""
+def identity_of(spec: dict, origin: object) -> str:
+    """Text that is equal for two runs of the same settings, seed and fold on the same data and weights. origin: their
+    fingerprints."""
     told = {key: value for key, value in flat(spec).items() if not UNTOLD.fullmatch(key)}
-    return repr((sorted(told.items()), data))
+    return repr((sorted(told.items()), origin))
 
 
 def distinct(runs: list, identities: list[str], names: list[str]) -> tuple[list, list[str]]:
@@ -52,16 +53,16 @@ def spread(values: list[float]) -> dict:
     return {"mean": statistics.fmean(values), "sd": sd, "n": len(values)}
 
 
-def average_repetitions(results: list[dict], specs: list[dict], data: list[dict]) -> tuple[list[dict], list[str]]:
+def average_repetitions(results: list[dict], specs: list[dict], origins: list[dict]) -> tuple[list[dict], list[str]]:
     """Scores averaged over repetitions: {"runs": their names, metric: {"mean", "sd", "n"}, ...} for each set of two or
     more; and a remark on each run that is there twice. results: of `eval.py score`; specs: that of each result's run;
-    data: the fingerprints of what it was trained on."""
-    runs = list(zip(results, specs, data, strict=True))
-    identities = [identity_of(spec, fingerprints) for _, spec, fingerprints in runs]
+    origins: its data and weights, by their fingerprints."""
+    runs = list(zip(results, specs, origins, strict=True))
+    identities = [identity_of(spec, origin) for _, spec, origin in runs]
     runs, remarks = distinct(runs, identities, [result["run"] for result in results])
     groups: dict[str, list[dict]] = {}
-    for result, spec, fingerprints in runs:
-        groups.setdefault(repr((settings_of(spec), fingerprints)), []).append(result)
+    for result, spec, origin in runs:
+        groups.setdefault(repr((settings_of(spec), origin)), []).append(result)
     averaged: list[dict[str, Any]] = []
     for members in groups.values():
         if len(members) > 1:

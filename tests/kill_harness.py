@@ -6,7 +6,7 @@ A run is trained once without interruption, and what each of its checkpoints hol
 trained by processes that are ended after a random time, each in one of the ways of DEATHS; some die while they start,
 some inside a save, some while they replace the run by a new one (--overwrite). After every death, what is on disk must
 be what the uninterrupted run had at that step: the tensors bit for bit, the records but for their times. A run that
-reaches its end must be the same run throughout, and a new one is begun. A tenth of them train in fp16.
+reaches its end must be the same run throughout, and a new one is begun. One in twenty trains in fp16.
 """
 
 import dataclasses
@@ -165,7 +165,7 @@ def kill_test(arguments: list[str], kills: int, runs: Path, seed: int = 0, show=
 
 def main() -> int:
     kills, worst = int(sys.argv[1]) if len(sys.argv) > 1 else 200, 0
-    few = max(1, kills // 10)
+    few = max(1, kills // 20)
     for amp, share, more in (("auto", kills - few, []), ("fp16", few, FEWER)):
         with tempfile.TemporaryDirectory() as folder:
             arguments = ["--exp", str(EXPERIMENT), "--set", *SMALL, *more, f"amp={amp}"]

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import eval as eval_py
+from experiments.report.page import BEGINNING
 from experiments.report.render import safe
 from experiments.report.summary import read_summary
 from experiments.terminal import amount, duration
@@ -212,11 +213,24 @@ def test_what_comes_from_a_run_reaches_no_terminal_and_no_page_as_it_is(tmp_path
 def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path, capsys, monkeypatch):
     pytest.importorskip("matplotlib")
     page, folder = tmp_path / "page.html", str(write(tmp_path / "r", records()))
-    page.write_text("the old one")
+    old = BEGINNING + "the old one"
+    page.write_text(old)
     monkeypatch.setattr("experiments.report.page.for_page", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         eval_py.main(["summary", folder, "--html", str(page)])
-    assert page.read_text() == "the old one" and sorted(tmp_path.iterdir()) == [page, tmp_path / "r"]
+    assert page.read_text() == old and sorted(tmp_path.iterdir()) == [page, tmp_path / "r"]
+
+
+def test_a_page_replaces_nothing_but_a_page(tmp_path, capsys):
+    """Of `--html runs/a/metrics.jsonl`, nothing is left of the run."""
+    pytest.importorskip("matplotlib")
+    folder = write(tmp_path / "r", records())
+    before = (folder / "metrics.jsonl").read_bytes()
+    assert eval_py.main(["summary", str(folder), "--html", str(folder / "metrics.jsonl")]) == 2
+    assert "is there already and is no page of eval.py's" in capsys.readouterr().err
+    assert (folder / "metrics.jsonl").read_bytes() == before
+    for _ in range(2):
+        assert eval_py.main(["summary", str(folder), "--html", str(tmp_path / "page.html")]) == 0
 
 
 @pytest.mark.parametrize("name", ["cost $_$ 5", "漢字😀", "x" * 9000, "_a"])

@@ -5,6 +5,7 @@ import os
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,9 +13,11 @@ from safetensors.torch import load_file, save_file
 import eval as eval_py
 import train
 from data.files import sha256_of
+from data.labels import Outputs
 from experiments.inference.load import load_run
 from experiments.records import read_records
 from experiments.report.summary import read_summary
+from experiments.tasks.texts import baseline
 from tests.test_resume import files_of
 from tests.tiny import run_main, started
 
@@ -38,7 +41,7 @@ def refusal(capsys) -> str:
 # ---- nothing of somebody's is lost -----------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("extra", ["photos/beach.jpg", "thesis.tex", "best/notes.txt"])
+@pytest.mark.parametrize("extra", ["photos/beach.jpg", "thesis.tex", "best/notes.txt", "predictions/notes.txt"])
 def test_a_run_folder_with_somebodys_files_is_not_replaced(run, tmp_path, capsys, extra):
     path, folder = run
     (folder / extra).parent.mkdir(exist_ok=True)
@@ -219,6 +222,15 @@ def test_what_has_trained_is_not_dropped_when_resumed_without_it(experiment, tmp
     assert before
 
 
+def test_what_a_run_was_trained_on_before_it_was_continued_stays_known(run, tmp_path):
+    path, folder = run
+    before = load_file(folder / "train_texts.safetensors")["main"]
+    more = ["--set", "data.train_limit=60", "phases.0.epochs=2"]
+    assert run_main(path, tmp_path, "--resume-anyway", *more) == 0
+    after = load_file(folder / "train_texts.safetensors")["main"]
+    assert set(before.tolist()) <= set(after.tolist())
+
+
 def damage_head(place: Path, tensors) -> None:
     head = load_file(place / "head.safetensors")
     save_file({key: tensors(value) for key, value in head.items()}, place / "head.safetensors")
@@ -278,6 +290,13 @@ def test_what_an_answer_without_reading_reaches_is_on_record(experiment, tmp_pat
     started(experiment(), tmp_path)
     (record,) = read_records(tmp_path / "runs" / "tiny").of_kind("run")
     assert record["data"]["splits"]["main"]["dev"]["baseline"] == {"exact": 100 * 8 / 24, "f1": 100 * 8 / 24}
+
+
+def test_of_two_labels_the_better_constant_answer_is_the_baseline():
+    """All of them "pos", where most are "neg", has an F1 of 57; a model with that has learnt nothing."""
+    outputs = Outputs(labels=("neg", "pos"))
+    found = baseline("classification", outputs, np.array([0] * 6 + [1] * 4), np.array([0] * 6 + [1] * 4))
+    assert found["accuracy"] == 60.0 and found["f1"] == pytest.approx(100 * 2 * 4 / (10 + 4))
 
 
 # ---- the network -----------------------------------------------------------------------------------------------------

@@ -234,6 +234,9 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         datasets = {split: qa_dataset(split, getattr(options, split), options.seed) for split in _SPLITS}
         options.out.mkdir(parents=True, exist_ok=True)
+        for path in (options.out / f"{split}.json" for split in _SPLITS):
+            if path.exists():
+                raise ValueError(f"{path}: is there already; choose another folder")
         for split, dataset in datasets.items():
             path, text = options.out / f"{split}.json", json.dumps(dataset, ensure_ascii=False, indent=1) + "\n"
             path.write_text(text, encoding="utf-8", newline="\n")

@@ -65,7 +65,7 @@ METRICS = {metric.name: metric for metric in TABLE}
 def metric_of(name: str) -> Metric:
     """The row of "f1" or "qa.f1". A figure that is not in the table (a threshold, a count) is a plain number that is
     shown in JSON only."""
-    last = name.rpartition(".")[2]
+    last = name.rpartition(".")[2] if ":" not in name else name  # threshold:LABEL, and a label may be called anything
     return METRICS.get(last) or Metric(name, "", "higher", "", (), "")
 
 

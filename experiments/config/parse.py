@@ -163,6 +163,8 @@ LARGEST = 2**53  # beyond it, JSON readers disagree about which whole number was
 
 def _checked(value, path: str, checks: typing.Mapping):
     low, high, above, choices = (checks.get(key) for key in ("low", "high", "above", "choices"))
+    if isinstance(value, float) and value and not 1e-30 < abs(value) < 1e30:
+        raise InputError(f"{path}: {shown(value)} is out of range")
     if choices is not None and value not in choices:
         raise InputError(f"{path}: {shown(value)} is not one of {', '.join(choices)}")
     if (

@@ -14,7 +14,7 @@ from experiments.inference.load import Trained, load_run
 from experiments.inference.show import print_answers, print_label_answers, print_scores
 from experiments.records import json_safe
 from experiments.repetitions import average_repetitions
-from experiments.terminal import say_json
+from experiments.terminal import say, say_json
 from experiments.training.checkpoint import as_json
 
 MODULES: dict[str, Any] = {"span_qa": questions} | dict.fromkeys(("classification", "multi_label", "regression"), texts)
@@ -69,7 +69,7 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
         raise InputError("--out: two of the runs have the same name; score them apart")
     data: dict[str, Any] = {"data": str(arguments.data), "runs": []}
     specs: list[dict] = []
-    trained_on: list[dict] = []
+    origins: list[dict] = []
     trouble: InputError | OSError | None = None
     for folder in runs:
         try:
@@ -80,7 +80,7 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
             data |= scored.counts
             data["runs"].append({"run": str(folder), **scored.result})
             specs.append(as_json(trained.spec))
-            trained_on.append(trained.data)
+            origins.append(trained.origin)
             base, own = (arguments.out, folder.resolve().name) if arguments.out else (trained.folder, "predictions")
             out = plain_folder(base, own, *([arguments.task] if arguments.task else []), arguments.data.name)
             for name, content in scored.files.items():
@@ -89,7 +89,11 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
         except (InputError, OSError) as error:
             trouble = error
             break
-    data["over_seeds"], data["remarks"] = average_repetitions(data["runs"], specs, trained_on)
+    ended = [i for i, origin in enumerate(origins) if origin["ended"]]
+    results, specs, origins = ([listed[i] for i in ended] for listed in (data["runs"], specs, origins))
+    data["over_seeds"], data["remarks"] = average_repetitions(results, specs, origins)
+    unfinished = [run["run"] for i, run in enumerate(data["runs"]) if i not in ended]
+    data["remarks"] += [f"{run} has not ended; it is in no average" for run in unfinished]
     return data, trouble
 
 
@@ -145,17 +149,24 @@ def ask_questions(trained: Trained, arguments: argparse.Namespace) -> list[dict]
     return questions.ask(trained, arguments.question, read_contexts(arguments))
 
 
+def read_standard_input() -> str:
+    if sys.stdin.isatty():
+        say("the text comes from standard input: type it, then Ctrl-D", sys.stderr)
+    return decode_text(sys.stdin.buffer.read(), Path("standard input"))
+
+
 def read_contexts(arguments: argparse.Namespace) -> dict[str, str]:
     """{name: text} from --context, --context-file (a folder: its .txt and .md files), or standard input."""
     path = arguments.context_file
     if arguments.context is not None:
         found = {"--context": require_utf8(arguments.context, "--context")}
     elif path is None:
-        found = {"standard input": decode_text(sys.stdin.buffer.read(), Path("standard input"))}
+        found = {"standard input": read_standard_input()}
     else:
         files = [path]
         if path.is_dir():
-            files = sorted(f for f in path.iterdir() if f.suffix.lower() in (".txt", ".md") and not f.is_fifo())
+            texts_in = (f for f in path.iterdir() if f.suffix.lower() in (".txt", ".md") and f.name[0] != ".")
+            files = sorted(file for file in texts_in if file.is_file())
         if not files:
             raise InputError(f"{path}: has no .txt or .md files")
         found = {file.name: decode_text(read_bytes(file), file) for file in files}
@@ -171,7 +182,7 @@ def ask_texts(trained: Trained, arguments: argparse.Namespace) -> list[dict]:
         raise InputError(f"{arguments.run}: is a {trained.task.task} model; give --text")
     given = arguments.text
     if not given:
-        lines = decode_text(sys.stdin.buffer.read(), Path("standard input")).split("\n")
+        lines = read_standard_input().split("\n")
         given = [line for line in lines if line.strip()]
     if not given or not all(require_utf8(text, "--text").strip() for text in (*given, *arguments.pair)):
         raise InputError("--text: is empty")

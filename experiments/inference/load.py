@@ -54,7 +54,7 @@ class Trained:
     model: TaskModel  # in evaluation mode
     tokenizer: Tokenizer
     machine: Machine
-    data: dict  # fingerprints of what it was trained on, {task: {split: sha256}}
+    origin: dict  # what tells repetitions apart, beside settings: data and weights by their fingerprints; see origin_of
 
     @property
     def task(self) -> Any:
@@ -102,6 +102,14 @@ def was_resumed_anyway(folder: Path) -> bool:
     return any(record["event"] == "resumed anyway" for record in records)
 
 
+def origin_of(folder: Path, checkpoint: Checkpoint) -> dict:
+    """The data and weights that a run was trained on, and whether it has ended. One that was continued as something
+    else repeats no other run."""
+    found = {key: checkpoint.identity.get(key) for key in ("data", "pretrained")}
+    ended = not (folder / FILE).exists() or read_records(folder).finished
+    return found | {"ended": ended, "continued": str(folder) if was_resumed_anyway(folder) else None}
+
+
 def load_run(folder: Path, device: str = "auto", task: str | None = None, download: bool = False) -> Trained:
     """The best model of a run folder. task: which one, of a run with several. download: ask a hub for pretrained
     weights that are not on this machine. Raises InputError for what is no run folder, has no best/ yet, is damaged, is
@@ -130,9 +138,9 @@ def load_run(folder: Path, device: str = "auto", task: str | None = None, downlo
     found = checkpoint.progress.best.metrics.items()
     metrics = {key.removeprefix(prefix): value for key, value in found if key.startswith(prefix)}
     marks = read_tensors(folder / TRAIN_TEXTS) if (folder / TRAIN_TEXTS).is_file() else {}
-    data = checkpoint.identity.get("data") or {}
     known = frozenset(marks[name].tolist()) if name in marks else None
-    return Trained(folder, spec, name, outputs[name], metrics, known, model, base.tokenizer, machine, data)
+    origin = origin_of(folder, checkpoint)
+    return Trained(folder, spec, name, outputs[name], metrics, known, model, base.tokenizer, machine, origin)
 
 
 def trained_on(trained: Trained, rows: Sequence[Row]) -> int | None:

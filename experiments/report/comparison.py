@@ -55,7 +55,7 @@ def counted(members: list[dict]) -> list[dict]:
 def told_apart(members: list[dict]) -> tuple[list[dict], list[str]]:
     """The runs of a row that count, and a remark on each that is one of them again."""
     found = [each for each in members if each["status"] in ENDED] or members
-    identities = [identity_of(each["spec"], each["fingerprints"]) for each in found]
+    identities = [identity_of(each["spec"], [each["fingerprints"], each["pretrained_sha256"]]) for each in found]
     return distinct(found, identities, [each["folder"] for each in found])
 
 
@@ -109,7 +109,11 @@ def told_settings(summary: dict) -> dict:
     given = summary["fingerprints"].items()
     digests = sorted((f"{task}.{split}", digest) for task, splits in given for split, digest in splits.items())
     fingerprint = " ".join(f"{split} {digest[:8]}" for split, digest in digests)
-    return settings_of(spec) | {"tasks": tasks, "program": summary["program"], "data (fingerprint)": fingerprint}
+    told = settings_of(spec) | {"tasks": tasks, "program": summary["program"], "data (fingerprint)": fingerprint}
+    told["pretrained (fingerprint)"] = (summary["pretrained_sha256"] or "")[:8]
+    # What a run was before it was continued as something else still shows in its numbers: it repeats no other run.
+    anyway = any(event.startswith("resumed anyway") for event in summary["events"])
+    return told | ({"resumed anyway": summary["folder"]} if anyway else {})
 
 
 def differing(specs: list[dict]) -> list[str]:
@@ -220,7 +224,7 @@ def against(first: list[dict], other: list[dict]) -> dict:
         tests.append({"test": "paired bootstrap", "p": paired_bootstrap(*scores), "n": len(scores[0])})
     samples = [[member["best"]["metrics"][metric] for member in members] for members in (first, other)]
     runs = min(map(len, samples))
-    if runs > 1:
+    if runs > 1 and any(len(set(values)) > 1 for values in samples):  # without any spread, nothing is known about it
         tests.append({"test": "Welch's t", "p": welch(*samples), "n": runs})
     difference, verdict = score(other) - score(first), verdict_of(tests, runs)
     return {"difference": difference, "verdict": verdict, "tests": tests, "untested": untested}

@@ -97,6 +97,8 @@ HEAD = (
            "{}", "run", lambda run: " and ".join(dict.fromkeys(task["task"] for task in run.spec["tasks"].values()))),
     Figure("pretrained", "the name of the pretrained weights", "{}", "run", lambda run:
            run.start["pretrained"]["name"]),
+    Figure("pretrained_sha256", "over the files of the pretrained weights and their tokenizer", compute=lambda run:
+           run.start["pretrained"].get("sha256")),
     Figure("device", "cpu, cuda, mps", "{}", "run", lambda run: run.start["device"]),
     Figure("precision", "bf16, fp16, fp32", "{}", "run", lambda run: run.start["precision"]),
     Figure("data.<task>.<split>", "how much each split of a task has, in words", lambda found, _: {

@@ -7,6 +7,8 @@ from experiments.report.charts import COLOURS, for_page
 from experiments.report.render import Block
 from experiments.report.run import Run
 
+# By its first bytes a page is known again, so that only a page is ever replaced by one.
+BEGINNING = '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="generator" content="eval.py">'
 STYLE = """
 :root { color-scheme: light dark; --ink: #1b1b1b; --paper: #ffffff; --line: #d9d9d9; --best: #e8f4ea }
 @media (prefers-color-scheme: dark) { :root { --ink: #e6e6e6; --paper: #16181b; --line: #3a3d42; --best: #1d3324 } }
@@ -44,7 +46,7 @@ def as_page(blocks: list[Block], runs: list[Run]) -> str:
         parts.append("</fieldset>")
     parts.append(f'<div class="wide">{for_page(runs)}</div>')
     return (
-        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        f"{BEGINNING}"
         '<meta name="viewport" content="width=device-width, initial-scale=1">'
         f"<title>{title}</title><style>{STYLE}</style></head><body>"
         f"{''.join(parts)}<script>{SCRIPT}</script></body></html>\n"

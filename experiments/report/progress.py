@@ -171,7 +171,8 @@ def interval(run: Run) -> dict | None:
     counts, value, (task, _, last) = dev_examples(run), run.best["metrics"][run.metric], run.metric.rpartition(".")
     count = counts.get(task) if task else next(iter(counts.values()), None)
     given = look_up(run.best_record, ["intervals", run.metric])
-    if isinstance(given, list) and len(given) == 2 and all(isinstance(end, int | float) for end in given):
+    # Where all examples are alike, all resamples are too: no interval.
+    if isinstance(given, list) and None not in given and given[0] < given[1]:
         return {"low": given[0], "high": given[1], "by": "bootstrap"}
     if metric_of(last).mean_of == "hits" and count and 0 <= value <= 100:
         low, high = wilson(value / 100, count)

@@ -5,13 +5,13 @@ import sys
 import time
 from pathlib import Path
 
-from data.files import InputError
+from data.files import InputError, read_bytes
 from data.writing import write_text
 from experiments.records import json_safe, read_records
 from experiments.report.charts import require_matplotlib
 from experiments.report.comparison import compare
 from experiments.report.figures import SCHEMA, summary_of
-from experiments.report.page import as_page
+from experiments.report.page import BEGINNING, as_page
 from experiments.report.render import comparison_report, markdown, run_report, terminal
 from experiments.report.run import Run
 from experiments.terminal import say, say_json
@@ -42,6 +42,8 @@ def summarise(
         raise InputError("--watch: seconds, above 0")
     if html:
         require_matplotlib()  # before reading a hundred runs
+        if html.exists() and not read_bytes(html).startswith(BEGINNING.encode()):
+            raise InputError(f"{html}: is there already and is no page of eval.py's; choose another name")
     folders = list({folder.resolve(): folder for folder in folders}.values())  # one run twice is no second seed
     while True:
         runs = [Run(read_records(folder), threshold) for folder in folders]

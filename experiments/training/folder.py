@@ -15,10 +15,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from data.files import InputError, open_file, parse_json, read_json
-from data.writing import is_aside, recover, require_plain, surviving, write_json, write_whole
+from data.writing import is_aside, is_folder, recover, require_plain, surviving, write_json, write_whole
 from experiments.records import FILE, VERSION
 from experiments.training.build import unused_tensors
 from experiments.training.checkpoint import (
@@ -39,7 +40,7 @@ from experiments.training.checkpoint import (
 from experiments.training.state import Run
 from experiments.training.writer import Writer, beyond
 from model import machine
-from model.tensors import write_tensors
+from model.tensors import read_tensors, write_tensors
 
 # ---- one process at a time -------------------------------------------------------------------------------------------
 
@@ -117,6 +118,7 @@ def is_run(folder: Path) -> bool:
 MOST_BYTES = 2**24  # of a run record: one that is longer is none
 FILES = ("spec.json", FILE, TRAIN_TEXTS)
 CHECKPOINTS, PREDICTIONS = ("last", "best"), "predictions"
+SCORED = ("predictions.json", "nbest.json", "null_odds.json", "predictions.jsonl")  # what `eval.py score` writes there
 LITTER = (".DS_Store", "Thumbs.db")  # that file managers leave everywhere
 
 
@@ -133,6 +135,9 @@ def check_contents(folder: Path, replaced: bool) -> None:
                     raise InputError(f"{file}: is not a checkpoint's, and would go with the next one; move it away")
         elif replaced and not is_aside(entry.name) and entry.name not in LITTER:
             raise InputError(f"{entry}: is not a run's, and would go with the run; move it away")
+    for file in sorted((folder / PREDICTIONS).rglob("*")) if replaced else ():
+        if file.name not in (*SCORED, *LITTER) and not is_folder(file):
+            raise InputError(f"{file}: is not what `eval.py score` wrote, and would go with the run; move it away")
 
 
 def open_folder(run: Run, resume: bool, overwrite: bool, anyway: bool = False) -> str | None:
@@ -204,6 +209,7 @@ def _continue(run: Run, anyway: bool) -> str:
     validate(run, state, last / STATE)
     best_is_there = best_is_saved(folder, state)
     extra, torn = beyond(folder / FILE, state.metrics_bytes, state.metrics_sha256)
+    known = read_tensors(folder / TRAIN_TEXTS) if (folder / TRAIN_TEXTS).exists() else {}  # it has trained on those too
     restore(run, state, last)
 
     # All of it was readable: from here on, something is written.
@@ -218,7 +224,8 @@ def _continue(run: Run, anyway: bool) -> str:
         run.record("event", event="resumed anyway", message="; ".join(changed))
         _record_run(run)
         write_json(run.folder / "spec.json", asdict(run.spec))
-        write_tensors(run.folder / TRAIN_TEXTS, _marks(run))
+        marks = {name: torch.cat([own, known.get(name, own)]).unique() for name, own in _marks(run).items()}
+        write_tensors(run.folder / TRAIN_TEXTS, marks)
     if not best_is_there:
         save_best(run)
     return f"resumed {message}"

@@ -47,7 +47,10 @@ def expand(path: Path, assignments: list[str]) -> list[Member]:
     experiment."""
     spec = read_spec(path, assignments, sweeping=True)
     values: dict[str, list] = {"variant": list(spec.variants)} if spec.variants else {}
-    values |= {key: list(listed) for key, listed in spec.sweep.items()}
+    values |= {key.removeprefix(f"tasks.{ONLY}."): list(listed) for key, listed in spec.sweep.items()}
+    for key in values:
+        if any(other != key and other.startswith(f"{key}.") for other in values) or len(values) < len(spec.sweep):
+            raise InputError(f"{path}: sweep.{key}: sweeps a setting that another key sweeps too")
     for key, folds in open_folds(spec).items():
         values.setdefault(key.removeprefix(f"tasks.{ONLY}."), list(range(folds)))
     if not values:
@@ -133,7 +136,10 @@ def side_by_side(commands: Mapping[str, list[str]], jobs: int) -> Iterator[tuple
     waiting = list(commands.items())
     running: dict[subprocess.Popen, tuple[str, IO[bytes] | None]] = {}
 
+    stopped = []
+
     def terminate(*_) -> None:
+        stopped.append(True)
         for process in running:
             process.terminate()
 
@@ -144,11 +150,17 @@ def side_by_side(commands: Mapping[str, list[str]], jobs: int) -> Iterator[tuple
     try:
         while waiting or running:
             while waiting and len(running) < jobs:
+                if stopped and not running:
+                    yield waiting[0][0], 128 + signal.SIGTERM
+                if stopped:
+                    break
                 label, command = waiting.pop(0)
                 say(label)
                 kept = tempfile.TemporaryFile() if jobs > 1 else None  # noqa: SIM115, closed when the process has ended
                 process = subprocess.Popen(command, stdout=kept, stderr=subprocess.STDOUT if kept else None)
                 running[process] = (label, kept)
+                if stopped:  # while it was being started
+                    process.terminate()
             time.sleep(0.1)
             for process in [each for each in running if each.poll() is not None]:
                 label, output = running.pop(process)

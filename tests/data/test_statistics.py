@@ -28,6 +28,12 @@ def test_pairing_finds_a_small_steady_difference_and_no_difference_where_there_i
     assert paired_bootstrap(base, random.permutation(base)) > 0.9
 
 
+def test_no_p_is_smaller_than_the_examples_that_differ_allow():
+    """Heads three times in a row is no proof of a false coin, however often one resamples."""
+    a, b = np.array([1.0, 1.0, 1.0, 0.0]), np.array([0.0, 0.0, 0.0, 0.0])
+    assert paired_bootstrap(a, b) >= 0.25 and paired_bootstrap(a[:1], b[:1]) == 1.0 and paired_bootstrap(a, a) == 1.0
+
+
 def test_welch_of_samples_that_do_not_vary():
     assert welch([1, 1], [1, 1]) == 1.0 and welch([1, 1], [2, 2]) == 0.0
 

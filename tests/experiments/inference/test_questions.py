@@ -240,7 +240,7 @@ def test_a_text_without_words_has_no_answer(place, capsys):
 
 def test_the_answer_is_marked_in_its_sentence(place, capsys, monkeypatch):
     text = "It rained. The password of the day is juniper. The bread was warm."
-    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text.encode())))
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(buffer=io.BytesIO(text.encode()), isatty=lambda: False))
     page = run(capsys, "ask", place / "passwords", "--question", passwords.QUESTION, "What is the password today?")
     assert page.count("    The password of the day is «juniper».\n") == 2
     assert page.startswith(passwords.QUESTION + "\n  juniper  (") and "What is the password today?\n" in page

@@ -42,6 +42,7 @@ def full(**spec) -> list[dict]:
     made = records()
     made[0]["spec"] = made[0]["spec"] | spec
     made[0]["data"]["fingerprints"] = {"qa": {"dev": "0" * 64}}
+    made[0]["pretrained"]["sha256"] = "0" * 64
     for record in made:
         if record["kind"] == "train":
             record |= {"grad_norm": 1.0, "grad_norm_max": 2.0, "clipped": 0.5, "lr": {"head": 1e-3, "layers.0": 1e-4}}

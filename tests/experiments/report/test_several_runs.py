@@ -77,6 +77,22 @@ def test_one_run_each_is_no_test(tmp_path):
     assert "too few runs" in terminal(comparison_report(found))
 
 
+def test_runs_from_other_weights_repeat_nothing(tmp_path):
+    """Not even if both are called the same."""
+    made = [records(), records()]
+    for given, digest in zip(made, ("a" * 64, "b" * 64), strict=True):
+        given[0]["pretrained"]["sha256"] = digest
+    found = compare([summary(tmp_path, given, name=f"r{i}", seed=i) for i, given in enumerate(made)])
+    assert len(found["rows"]) == 2 and found["differing"] == ["pretrained (fingerprint)"]
+
+
+def test_a_run_that_was_continued_as_something_else_repeats_nothing(tmp_path):
+    other = records()
+    other.insert(1, {**other[9], "event": "resumed anyway", "message": "spec.optim.lr is 1, was 2"})
+    found = compare([summary(tmp_path, given, name=f"r{i}", seed=i) for i, given in enumerate((records(), other))])
+    assert len(found["rows"]) == 2
+
+
 def test_settings_are_compared_by_their_dotted_names():
     spec = {"a": {"b": 1, "c": []}, "phases": [{"epochs": 1}, {"epochs": 2}], "t": ["x", "y"], "d": {}}
     assert flat(spec) == {"a.b": 1, "a.c": [], "phases.0.epochs": 1, "phases.1.epochs": 2, "t": ["x", "y"], "d": {}}
