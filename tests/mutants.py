@@ -149,7 +149,7 @@ MUTANTS = [
      "experiments/report/test_soundness.py", "test_what_is_unsound_leads_in_nothing_and_a_note_says_why"),
     ("a copied run is another seed", "experiments/repetitions.py", "first.setdefault(identity, i) != i", "first.setdefault((identity, i), i) != i",
      "experiments/report/test_several_runs.py", "test_settings_and_data_make_a_run_and_not_its_name"),
-    ("other data under the same name is a repetition", "experiments/repetitions.py", "repr((settings_of(spec), fingerprints))", "repr(settings_of(spec))",
+    ("other data under the same name is a repetition", "experiments/repetitions.py", "repr((settings_of(spec), origin))", "repr(settings_of(spec))",
      "experiments/inference/test_texts.py", "test_a_copied_run_counts_once_and_one_on_other_data_is_no_repetition"),
     ("escape sequences reach the terminal", "experiments/terminal.py", '"\\n".join(map(printable, ', '"\\n".join(map(str, ',
      "experiments/test_terminal.py", "test_what_is_said_is_one_line_that_a_terminal_does_not_obey"),

@@ -15,7 +15,7 @@ from experiments.inference.show import print_answers, print_label_answers, print
 from experiments.records import json_safe
 from experiments.repetitions import average_repetitions
 from experiments.terminal import say, say_json
-from experiments.training.checkpoint import as_json
+from experiments.training.identity import as_json
 
 MODULES: dict[str, Any] = {"span_qa": questions} | dict.fromkeys(("classification", "multi_label", "regression"), texts)
 

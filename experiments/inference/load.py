@@ -17,15 +17,8 @@ from experiments.config.check import read_spec, resolve
 from experiments.config.spec import Spec
 from experiments.records import FILE, read_records
 from experiments.training.build import build_model, load_base, prepare_machine
-from experiments.training.checkpoint import (
-    STATE,
-    TRAIN_TEXTS,
-    Checkpoint,
-    comparable,
-    differences,
-    load_trained,
-    read_checkpoint,
-)
+from experiments.training.checkpoint import STATE, TRAIN_TEXTS, Checkpoint, load_trained, read_checkpoint
+from experiments.training.identity import comparable, differences
 from experiments.training.phases import trained_names
 from experiments.training.writer import beyond
 from model.heads import TaskModel

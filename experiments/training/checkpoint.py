@@ -4,7 +4,6 @@ A checkpoint is a folder: checkpoint.json, the heads, the adapters in PEFT's for
 scores of the development examples at the best evaluation, and, in last/, the state of optimizer and random generators.
 """
 
-import json
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,8 +17,8 @@ from data.labels import Outputs
 from data.writing import surviving, write_json, write_whole
 from experiments.config.optimizers import OPTIMIZERS
 from experiments.config.parse import build
-from experiments.config.spec import Spec
 from experiments.records import SCORES
+from experiments.training.identity import identity
 from experiments.training.state import Progress, Run
 from lora import adapter
 from lora.inject import adapter_parameters, lora_layers
@@ -48,57 +47,7 @@ class Checkpoint:
     progress: Progress
 
 
-# ---- which experiment it belongs to ----------------------------------------------------------------------------------
-
-
-def as_json(spec: Spec) -> dict:
-    """The spec as its spec.json reads back: lists for tuples."""
-    return json.loads(json.dumps(asdict(spec)))
-
-
-FREE = ("checkpoint_seconds", "checkpoint_steps", "device")  # of the device, what "auto" came to counts
-
-
-def comparable(spec: Spec) -> dict:
-    """The settings that must be the same for a checkpoint to be continued to the same numbers."""
-    told = as_json(spec)
-    told["runtime"] = {key: value for key, value in told["runtime"].items() if key not in FREE}
-    return told
-
-
-def with_defaults(identity: dict) -> dict:
-    """A saved identity with the defaults of settings that did not exist when it was saved."""
-    try:
-        return identity | {"spec": comparable(build(Spec, identity.get("spec")))}
-    except InputError:  # it has settings that no longer exist: compared as it is
-        return identity
-
-
-def identity(run: Run) -> dict:
-    """The facts that must be the same for a checkpoint to be continued to the same numbers."""
-    return {
-        "spec": comparable(run.spec),
-        "device": run.machine.device.type,
-        "precision": run.machine.precision,
-        "pretrained": run.pretrained.sha256,
-        "data": run.tasks.fingerprints,
-        # Sums come out in the order that the threads make them.
-        "threads": torch.get_num_threads() if run.machine.device.type == "cpu" else None,
-    }
-
-
-def differences(now: dict, then: dict, path: str = "") -> list[str]:
-    """The dotted keys in which two nested objects differ, with both values."""
-    found = []
-    for key in sorted(now.keys() | then.keys()):
-        a, b = now.get(key), then.get(key)
-        if isinstance(a, list) and isinstance(b, list):
-            a, b = ({str(i): item for i, item in enumerate(items)} for items in (a, b))
-        if isinstance(a, dict) and isinstance(b, dict):
-            found += differences(a, b, f"{path}{key}.")
-        elif a != b:
-            found.append(f"{path}{key} is {shown(a)}, was {shown(b)}")
-    return found
+# ---- what it must agree with ----------------------------------------------------------------------------------------
 
 
 def validate(run: Run, state: Checkpoint, where: Path) -> None:

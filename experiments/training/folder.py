@@ -28,15 +28,13 @@ from experiments.training.checkpoint import (
     STATE,
     TRAIN_TEXTS,
     best_is_saved,
-    differences,
-    identity,
     read_checkpoint,
     restore,
     save,
     save_best,
     validate,
-    with_defaults,
 )
+from experiments.training.identity import differences, identity, with_defaults
 from experiments.training.state import Run
 from experiments.training.writer import Writer, beyond
 from model import machine

@@ -26,8 +26,8 @@ from experiments.config.check import open_folds, read_spec
 from experiments.config.spec import ONLY, Spec
 from experiments.records import FILE, read_records
 from experiments.terminal import say
-from experiments.training.checkpoint import as_json, differences
 from experiments.training.folder import check_folder
+from experiments.training.identity import as_json, differences
 from model.machine import cores
 
 MOST_RUNS = 1000  # more are a slip of the keyboard
