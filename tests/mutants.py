@@ -23,7 +23,7 @@ MUTANTS = [
      "test_train.py", "test_a_checkpoint_gives_back_the_trained_model_under_another_seed"),
     ("unfrozen layers are not loaded", "experiments/training/checkpoint.py", "        fill_parameters(encoder, read", "        (encoder, read",
      "test_train.py", "test_a_checkpoint_gives_back_the_trained_model_under_another_seed"),
-    ("adapters are not loaded", "experiments/training/checkpoint.py", "        load_adapter(", "        (", "test_train.py",
+    ("adapters are not loaded", "experiments/training/checkpoint.py", "        adapter.load_adapter(", "        (", "test_train.py",
      "test_a_checkpoint_gives_back_the_trained_model_under_another_seed"),
     ("a LoRA pattern may match nothing", "lora/inject.py", "raise _unmatched(\"lora.targets\"", "print(\"lora.targets\"",
      "lora/test_inject.py", "test_a_pattern_that_matches_nothing_is_an_error_and_nothing_is_touched"),
