@@ -93,23 +93,26 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def say(text: str | list[str] = "", stream: TextIO | None = None) -> None:
+def say(text: str | list[str] = "", stream: TextIO | None = None) -> bool:
     """Print a line, or several, past a progress bar if there is one. All that comes from outside and is printed goes
-    through here or through `say_json`. A reader that has gone (`train.py | head`) does not stop training."""
+    through here or through `say_json`. A reader that has gone (`train.py | head`) does not stop training. Returns
+    whether there is a reader still."""
     stream = stream or sys.stdout
     try:
         tqdm.write("\n".join(map(printable, [text] if isinstance(text, str) else text)), file=stream)
         stream.flush()
+        return True
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+        return False
 
 
-def say_json(value: Any) -> None:
+def say_json(value: Any) -> bool:
     """Print a value as JSON. What is not printable is escaped as \\uXXXX, like all but ASCII where the terminal's
     encoding has no more."""
     has_all = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
     lines = json.dumps(value, indent=2, ensure_ascii=not has_all, allow_nan=False).split("\n")
-    say([line if line.isprintable() else "".join(map(_in_json, line)) for line in lines])
+    return say([line if line.isprintable() else "".join(map(_in_json, line)) for line in lines])
 
 
 def _in_json(c: str) -> str:

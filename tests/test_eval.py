@@ -221,6 +221,13 @@ def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path, capsys, monkeyp
     assert page.read_text() == old and sorted(tmp_path.iterdir()) == [page, tmp_path / "r"]
 
 
+@pytest.mark.parametrize("form", ["--json", "--markdown"])
+def test_watching_ends_when_the_reader_has_gone(tmp_path, form):
+    folder = write(tmp_path / "r", records()[:-1])
+    command = f"{sys.executable} eval.py summary {folder} --watch 0.1 {form} | head -1"
+    subprocess.run(["bash", "-c", command], cwd=ROOT, stdout=subprocess.DEVNULL, timeout=30, check=True)
+
+
 def test_a_page_replaces_nothing_but_a_page(tmp_path, capsys):
     """Of `--html runs/a/metrics.jsonl`, nothing is left of the run."""
     pytest.importorskip("matplotlib")

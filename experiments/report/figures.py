@@ -62,6 +62,7 @@ def events(run: Run) -> list[str]:
     return [f"{record['event']} at step {record['step']}: {message}".rstrip(": ") for record, message in found]
 
 
+MIXED = "the metrics file holds several runs: somebody has put it together, and these figures mix them"
 WORDS = {  # that need an explanation
     "oscillation": "a change from one loss to the next by more than the threshold (1 % unless told)",
     "spike": "a loss 3 standard deviations and 10 % above the mean of the 20 losses before it",
@@ -203,7 +204,8 @@ COST = (
 NOTES = (
     Figure("suggestions[]", "up to five, each with its number", texts.every, "try"),
     Figure("events[]", "what happened", texts.every, "event", events),
-    Figure("remarks[]", "what the metrics file lacks", texts.every, "note", lambda run: run.records.remarks),
+    Figure("remarks[]", "what the metrics file lacks", texts.every, "note",
+           lambda run: [MIXED] * run.mixed + run.records.remarks),
 )  # fmt: skip
 
 SECTIONS = {

@@ -31,7 +31,9 @@ class Run:
             because = f" ({records.remarks[0]})" if records.remarks else ""
             raise InputError(f"{records.folder}: {missing}{because}")
         self.records, self.threshold = records, threshold
-        self.start = starts[-1]  # a run that is started again without --resume begins with another one
+        self.start = starts[-1]  # one that is continued as something else has another
+        anyway = sum(record["event"] == "resumed anyway" for record in records.of_kind("event"))
+        self.mixed = len(starts) > 1 + anyway  # records of several runs in one file
         self.end: dict | None = next(reversed(records.of_kind("end")), None)
         self.status: str = self.end["reason"] if self.end else "unfinished"
         self.spec: dict = self.start["spec"]

@@ -45,7 +45,8 @@ def summarise(
         if html.exists() and not read_bytes(html).startswith(BEGINNING.encode()):
             raise InputError(f"{html}: is there already and is no page of eval.py's; choose another name")
     folders = list({folder.resolve(): folder for folder in folders}.values())  # one run twice is no second seed
-    while True:
+    heard = True
+    while heard:
         runs = [Run(read_records(folder), threshold) for folder in folders]
         summaries = [summary_of(run) for run in runs]
         found = {"schema": SCHEMA, **compare(summaries)} if len(runs) > 1 else summaries[0]
@@ -54,9 +55,9 @@ def summarise(
             write_text(html, as_page(blocks, runs))
             say(f"written: {html}", sys.stderr)
         if as_json:
-            say_json(json_safe(found))
+            heard = say_json(json_safe(found))
         elif as_markdown:
-            say(markdown(blocks).split("\n"))
+            heard = say(markdown(blocks).split("\n"))
         else:
             clear = "\033[2J\033[H" if watch and sys.stdout.isatty() else ""
             colour = sys.stdout.isatty() and not os.environ.get("NO_COLOR")  # no-color.org

@@ -311,3 +311,8 @@ def test_time_grows_with_the_records_and_not_with_their_square(tmp_path):
         return time.perf_counter() - began
 
     assert seconds(10_000) < 40 * min(seconds(1000) for _ in range(3))
+
+
+def test_two_metrics_files_in_one_are_remarked_upon(tmp_path):
+    assert any("holds several runs" in remark for remark in summary(tmp_path, records() + records())["remarks"])
+    assert not summary(tmp_path, records())["remarks"]
