@@ -33,9 +33,16 @@ def shown(value) -> str:
     return _SHORT.repr(value)
 
 
+def printable(text: str) -> str:
+    """Text as one line that a terminal shows and does not obey: anything but a printable character is escaped."""
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 def one_line(text: str) -> str:
     """Make text from outside fit for a line: escape control characters, leave out the middle of a very long text."""
-    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    text = printable(text)
     half = LONGEST_MESSAGE // 2
     return text if len(text) <= LONGEST_MESSAGE else f"{text[:half]} ... {text[-half:]}"
 

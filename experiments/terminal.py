@@ -12,7 +12,7 @@ from typing import Any, TextIO
 
 from tqdm import tqdm
 
-from data.files import InputError, one_line, reason
+from data.files import InputError, one_line, printable, reason
 
 
 def begin() -> None:
@@ -84,13 +84,6 @@ def clock_line(clock: dict[str, float]) -> str:
 
 
 # ---- printing --------------------------------------------------------------------------------------------------------
-
-
-def printable(text: str) -> str:
-    """Text as one line that a terminal shows and does not obey: anything but a printable character is escaped."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def say(text: str | list[str] = "", stream: TextIO | None = None) -> bool:

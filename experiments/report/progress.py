@@ -91,7 +91,7 @@ def generalisation(run: Run) -> dict | None:
     lowest = min(rows, key=lambda row: row["loss"], default=None)
     losses = run.train["loss"][np.isfinite(run.train["loss"])]
     learnt = 1 - rows[-1]["train_loss"] / float(losses[0]) if rows and len(losses) and losses[0] else None
-    verdict = verdict_of(run, rows, lowest, learnt)
+    verdict = verdict_of(run, rows, lowest, learnt, wrong[0] if wrong else None)
     pairs = [(look_up(row, ["on_train", run.metric]), row["metrics"].get(run.metric)) for row in run.evaluations]
     ahead = [direction(run.metric) * (a - b) for a, b in pairs if same and a is not None and b is not None]
     gaps = [row["loss"] - row["train_loss"] for row in rows]
@@ -127,14 +127,14 @@ def courses(run: Run, same: bool) -> list[dict]:
     return rows
 
 
-def verdict_of(run: Run, rows: list[dict], lowest: dict | None, learnt: float | None) -> str:
+def verdict_of(run: Run, rows: list[dict], lowest: dict | None, learnt: float | None, wrong: str | None) -> str:
     """Overfitting, underfitting and what is unsound as figures.WORDS has them; diverged where the run or its last dev
-    loss did; unknown of one evaluation; else healthy. A run that goes on is not underfitting."""
+    loss did; unknown of one evaluation; else healthy. A run that goes on is not underfitting. wrong: the verdict of
+    soundness.py, if it has one."""
     if run.status == "diverged" or run.final["metrics"].get("loss") is None:
         return "diverged"
-    wrong = unsound(run)
     if wrong or lowest is None or len(rows) < 2:
-        return wrong[0] if wrong else "unknown"
+        return wrong or "unknown"
     before, last = rows[-2:]
     if rises(lowest, last) and not (gained(lowest, last) or 0) > 0:
         return "overfitting"

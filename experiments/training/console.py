@@ -42,9 +42,10 @@ def banner(run: Run, remark: str | None) -> None:
         for text in task.remarks:
             say(f"           {one_line(text)}")
     say(f"  machine  {run.machine.device}, {run.machine.precision} ({run.machine.reason})")
-    busy, threads = machine.busy_cores(), torch.get_num_threads()
+    threads = torch.get_num_threads()
+    busy = machine.busy_cores() if run.machine.device.type == "cpu" and threads > 1 else None
     free = max(1, round(machine.cores() - (busy or 0)))
-    if run.machine.device.type == "cpu" and free < threads:
+    if busy is not None and free < threads:
         kept = f"other work keeps {busy:.1f} of {machine.cores()} cores busy"
         say(f"           {kept}: with runtime.threads={free} instead of {threads} it may well be faster")
     for index, phase in enumerate(spec.phases):

@@ -4,6 +4,7 @@ A step of a later phase may cost half as much again, and an evaluation costs no 
 gives the whole run's time from its first ten steps, evaluations included.
 """
 
+import bisect
 from collections.abc import Collection
 
 from experiments.training.phases import trained_names
@@ -51,6 +52,7 @@ class Forecast:
             for i, phase in enumerate(run.spec.phases)
         ]
         self._evaluation = run.tasks.tokens_judged * flops_per_token(run.model, (), length)
+        self._evaluate_at = sorted(run.plan.evaluate_at)
         self._begun = run.progress.position
         self._measured_from: tuple[int, float] | None = None  # position, and the clock of training there
         self._evaluated_before = run.progress.clock.eval
@@ -78,9 +80,10 @@ class Forecast:
             return None
         begin, began = self._measured_from
         rate = (clock.train - began) / self._work(begin, position)  # seconds for each unit of work
-        done = sum(self._begun < at < position for at in self._run.plan.evaluate_at)
+        before = bisect.bisect_left(self._evaluate_at, position)  # evaluations due at earlier positions
+        done = before - bisect.bisect_right(self._evaluate_at, self._begun)
         each = (clock.eval - self._evaluated_before) / done if done else rate * self._evaluation
-        left = sum(at >= position for at in self._run.plan.evaluate_at)
+        left = len(self._evaluate_at) - before
         training = rate * self._work(position, len(self._run.plan.order))
         saving = (clock.checkpoint - self._saved_before) / (clock.train - began)
         return training * (1 + saving) + left * each
