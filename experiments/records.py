@@ -211,6 +211,11 @@ class Records:
         return max((record["seconds"] for record in self.records), default=0.0)
 
     @property
+    def resumed_anyway(self) -> int:
+        """How often the run was continued with other settings or data than it had."""
+        return sum(record["event"] == "resumed anyway" for record in self.of_kind("event"))
+
+    @property
     def finished(self) -> bool:
         """Whether the run has come to its end."""
         return bool(self.records) and self.records[-1]["kind"] == "end" and self.records[-1]["reason"] != "diverged"

@@ -15,7 +15,7 @@ from data.splits import mark
 from data.writing import surviving
 from experiments.config.check import read_spec, resolve
 from experiments.config.spec import Spec
-from experiments.records import FILE, read_records
+from experiments.records import FILE, Records, read_records
 from experiments.training.build import build_model, load_base, prepare_machine
 from experiments.training.checkpoint import STATE, TRAIN_TEXTS, Checkpoint, load_trained, read_checkpoint
 from experiments.training.identity import comparable, differences
@@ -66,7 +66,7 @@ def choose_task(folder: Path, spec: Spec, name: str | None) -> str:
     return name
 
 
-def settings_of(best: Path, checkpoint: Checkpoint) -> Spec:
+def settings_of(best: Path, checkpoint: Checkpoint, records: Records | None) -> Spec:
     """The settings that best/ was trained with, which it carries itself. Those of spec.json may be others: with
     --resume-anyway, the best model may be from before. Raises InputError where best/ belongs to another run, or where
     spec.json has been edited."""
@@ -75,32 +75,26 @@ def settings_of(best: Path, checkpoint: Checkpoint) -> Spec:
         spec = resolve(copy.deepcopy(checkpoint.identity["spec"]), [], sweeping=False)
     except (InputError, KeyError, TypeError) as error:
         raise InputError(f"{best / STATE}: its settings cannot be used: {error}") from None
-    if (folder / FILE).exists():
+    if records:
         try:
             beyond(folder / FILE, checkpoint.metrics_bytes, checkpoint.metrics_sha256)
         except InputError as error:
             raise InputError(f"{best}: is not this run's, or its records are not; {error}") from None
     told = read_spec(folder / "spec.json")
     changed = differences(comparable(told), comparable(spec))
-    if changed and not was_resumed_anyway(folder):
+    if changed and not (records and records.resumed_anyway):
         raise InputError(
             f"{folder / 'spec.json'}: is not what best/ was trained with: {'; '.join(changed)}; restore it"
         )
     return spec
 
 
-def was_resumed_anyway(folder: Path) -> bool:
-    """Whether a run was continued with other settings or data than it had begun with."""
-    records = read_records(folder).of_kind("event") if (folder / FILE).exists() else []
-    return any(record["event"] == "resumed anyway" for record in records)
-
-
-def origin_of(folder: Path, checkpoint: Checkpoint) -> dict:
+def origin_of(folder: Path, checkpoint: Checkpoint, records: Records | None) -> dict:
     """The data and weights that a run was trained on, and whether it has ended. One that was continued as something
     else repeats no other run."""
     found = {key: checkpoint.identity.get(key) for key in ("data", "pretrained")}
-    ended = not (folder / FILE).exists() or read_records(folder).finished
-    return found | {"ended": ended, "continued": str(folder) if was_resumed_anyway(folder) else None}
+    continued = str(folder) if records and records.resumed_anyway else None
+    return found | {"ended": records is None or records.finished, "continued": continued}
 
 
 def load_run(folder: Path, device: str = "auto", task: str | None = None, download: bool = False) -> Trained:
@@ -116,7 +110,8 @@ def load_run(folder: Path, device: str = "auto", task: str | None = None, downlo
     checkpoint = read_checkpoint(best)
     if checkpoint.progress.best is None:
         raise InputError(f"{best}: is not the checkpoint of an evaluation")
-    spec = settings_of(best, checkpoint)
+    records = read_records(folder) if (folder / FILE).exists() else None
+    spec = settings_of(best, checkpoint, records)
     name, outputs = choose_task(folder, spec, task), checkpoint.outputs
     if outputs.keys() != spec.tasks.keys():
         raise InputError(f"{best / STATE}: its tasks are not those of its settings")
@@ -132,7 +127,7 @@ def load_run(folder: Path, device: str = "auto", task: str | None = None, downlo
     metrics = {key.removeprefix(prefix): value for key, value in found if key.startswith(prefix)}
     marks = read_tensors(folder / TRAIN_TEXTS) if (folder / TRAIN_TEXTS).is_file() else {}
     known = frozenset(marks[name].tolist()) if name in marks else None
-    origin = origin_of(folder, checkpoint)
+    origin = origin_of(folder, checkpoint, records)
     return Trained(folder, spec, name, outputs[name], metrics, known, model, base.tokenizer, machine, origin)
 
 

@@ -32,8 +32,7 @@ class Run:
             raise InputError(f"{records.folder}: {missing}{because}")
         self.records, self.threshold = records, threshold
         self.start = starts[-1]  # one that is continued as something else has another
-        anyway = sum(record["event"] == "resumed anyway" for record in records.of_kind("event"))
-        self.mixed = len(starts) > 1 + anyway  # records of several runs in one file
+        self.mixed = len(starts) > 1 + records.resumed_anyway  # records of several runs in one file
         self.end: dict | None = next(reversed(records.of_kind("end")), None)
         self.status: str = self.end["reason"] if self.end else "unfinished"
         self.spec: dict = self.start["spec"]
