@@ -35,6 +35,7 @@ from experiments.training.checkpoint import checkpoint_due, save_best, save_last
 from experiments.training.folder import check_folder, claim, open_folder, refuse_if_busy
 from experiments.training.state import Run
 from experiments.training.sweep import run_sweep
+from experiments.training.trunk import check_memory
 
 HERE = Path(__file__).resolve().parent
 
@@ -48,6 +49,7 @@ def set_up(spec: Spec, folder: Path, data_root: Path) -> Run:
     tasks = Tasks(spec, base.tokenizer, data_root)
     torch.manual_seed(spec.seed)  # before the model is built: its new weights depend on it
     model = build_model(spec, base, tasks.outputs).to(machine.device).train()
+    check_memory(spec, model, tasks)
     groups = phases.parameter_groups(model, spec.phases, spec.optim)
     return Run(
         spec=spec,
@@ -70,11 +72,13 @@ def enter_phase(run: Run, index: int) -> None:
     """Freeze and unfreeze for a phase. Its beginning is recorded once, even if the run was resumed inside it."""
     progress, phase = run.progress, run.spec.phases[index]
     phases.set_trainable(run.model, phase)
+    run.keep_trunk()
     if index != progress.phase:
         progress.phase, progress.phase_step = index, progress.step
         progress.furthest = max(progress.furthest, index)
         trains = phases.phase_table(run.model, run.groups, phase, index)
-        run.record("phase", name=phase.name, index=index, steps=run.plan.steps(index), trains=trains)
+        kept = run.trunk.depth if run.trunk else 0
+        run.record("phase", name=phase.name, index=index, steps=run.plan.steps(index), trains=trains, kept_layers=kept)
 
 
 # ---- one step --------------------------------------------------------------------------------------------------------
@@ -92,7 +96,7 @@ def compute_gradients(run: Run, batches: list[np.ndarray]) -> tuple[float, float
     random = np.random.default_rng([run.spec.seed, progress.position])  # of the place alone: nothing to save
     for rows in batches:
         with progress.clock.timing("data"):
-            batch = run.machine.place(run.tasks.batch(rows, random))
+            batch = run.batch(rows, random)
         with run.machine.autocast():
             logits = run.model(batch)
         loss = run.tasks.losses(run.model, logits, batch).sum() / count

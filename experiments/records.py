@@ -4,7 +4,7 @@ Every record has `kind`, `step` (optimizer steps taken), `epoch` (fractional), `
 across resumes) and `time` (UTC). A number that is not finite is null. The kinds, in the order in which they come:
 
     run      which experiment, with what, on what: the resolved spec, data, weights, machine, versions
-    phase    what trains from here on, and at which rates
+    phase    what trains from here on, and at which rates; how many frozen layers were computed once and kept
     train    means over the examples since the record before: loss, gradient norm, learning rates, speed
     eval     an evaluation: its split (dev, or a sample of train), metrics, their intervals, whether it is the best
     event    resumed, interrupted, early_stop, a step that was skipped because something was not finite

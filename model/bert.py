@@ -7,12 +7,15 @@ The block is "post-LayerNorm": each sub-layer computes `norm(x + dropout(sublaye
 Axes:  B batch   T tokens   C hidden width   H heads   D width of one head (C / H)   I width inside the MLP
 """
 
+import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 # Added to the attention score of a padding position. Large enough that exp() underflows to exactly 0 in every dtype, so
 # padded and unpadded outputs are equal; small enough that adding a negative score stays finite even in fp16, whose
@@ -35,6 +38,25 @@ class BertConfig:
     dropout: float = 0.1  # after the embeddings and after each sub-layer
     attention_dropout: float = 0.0  # on the attention probabilities
     attention: str = "auto"  # "eager", "sdpa", or "auto": whichever is faster (see `attend`)
+    recompute: bool = False  # in the backward pass, compute attention and GELU again instead of keeping them
+
+
+class ByteMask(torch.autograd.Function):
+    """x times a mask of bytes, 0 or 1, times a scale. Autograd alone would keep the mask in x's dtype, four times as
+    large in fp32."""
+
+    @staticmethod
+    def forward(ctx, x: Tensor, keep: Tensor, scale: float) -> Tensor:
+        ctx.save_for_backward(keep)
+        ctx.scale = scale
+        # The scale is applied last, in the kernel's own precision: rounded to bf16 on its own it would be 0.3 % too
+        # small. A multiply by the mask, not masked_fill, because that is the vectorised kernel on a CPU.
+        return (x * keep.to(x.dtype)).mul_(scale)
+
+    @staticmethod
+    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (keep,) = ctx.saved_tensors
+        return (gradient * keep.to(gradient.dtype)).mul_(ctx.scale), None, None
 
 
 def random_byte_dropout(x: Tensor, p: float) -> Tensor:
@@ -48,10 +70,9 @@ def random_byte_dropout(x: Tensor, p: float) -> Tensor:
     threshold = max(1, round(256 * p))
     words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)  # 8 bytes per draw
     random_bytes = words.view(torch.uint8)[: x.numel()].view(x.shape)
-    # uint8 instead of bool, and a multiply instead of masked_fill: those two are the vectorised kernels on a CPU.
+    # uint8 instead of bool: the vectorised kernel on a CPU.
     keep = torch.ge(random_bytes, threshold, out=torch.empty(x.shape, dtype=torch.uint8))
-    # The scale is applied last, in the kernel's own precision: rounded to bf16 on its own it would be 0.3 % too small.
-    return (x * keep.to(x.dtype)).mul_(256 / (256 - threshold))
+    return ByteMask.apply(x, keep, 256 / (256 - threshold))
 
 
 class Dropout(nn.Module):
@@ -97,15 +118,23 @@ def sdpa_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout
     return F.scaled_dot_product_attention(q, k, v, attn_mask=bias, dropout_p=p)
 
 
-def attend(kind: str, device: torch.device):
-    """The attention function for a setting. "auto" is eager for training on a CPU and SDPA for everything else.
+def attend(kind: str, q: Tensor, dropout: Dropout) -> Callable[..., Tensor]:
+    """The attention function for a setting. "auto" is SDPA, except for training on a CPU in 16 bit or with dropout.
 
-    On 2 CPU cores in bf16 at D = 32, SDPA's backward pass makes a whole training step twice as long; its forward pass
-    alone is faster (experiments/LOG.md, "Attention on a CPU").
+    On 2 CPU cores in bf16 at D = 32, SDPA's backward pass makes a whole training step twice as long. In fp32, and
+    without gradients, SDPA is the faster one, and keeps less (experiments/LOG.md, "Attention on a CPU"). With dropout
+    it leaves its fused kernel.
     """
     if kind == "auto":
-        kind = "eager" if device.type == "cpu" and torch.is_grad_enabled() else "sdpa"
+        slow = q.dtype != torch.float32 or (dropout.training and dropout.p > 0)
+        kind = "eager" if slow and q.device.type == "cpu" and torch.is_grad_enabled() else "sdpa"
     return {"eager": eager_attention, "sdpa": sdpa_attention}[kind]
+
+
+def compute(function: Callable[..., Tensor], *inputs, again: bool) -> Tensor:
+    """function(*inputs). again: nothing that it computes is kept for the backward pass, which computes it again, up to
+    the last value that it needs: the same bits, dropout included."""
+    return checkpoint(function, *inputs, use_reentrant=False) if again else function(*inputs)
 
 
 def embedding(rows: int, width: int) -> nn.Embedding:
@@ -143,7 +172,7 @@ class SelfAttention(nn.Module):
     def __init__(self, config: BertConfig):
         super().__init__()
         C = config.hidden_size
-        self.num_heads, self.kind = config.num_heads, config.attention
+        self.num_heads, self.kind, self.recompute = config.num_heads, config.attention, config.recompute
         self.query, self.key, self.value = nn.Linear(C, C), nn.Linear(C, C), nn.Linear(C, C)
         self.output = nn.Linear(C, C)
         self.norm = nn.LayerNorm(C, config.norm_eps)
@@ -156,7 +185,9 @@ class SelfAttention(nn.Module):
         y = cast_once(x)
         q, k, v = self.query(y), self.key(y), self.value(y)  # each [B, T, C]
         q, k, v = (p.view(B, T, H, D).transpose(1, 2) for p in (q, k, v))  # each [B, H, T, D]
-        mixed = attend(self.kind, x.device)(q, k, v, bias, self.attention_dropout)  # [B, H, T, D]
+        attention = attend(self.kind, q, self.attention_dropout)
+        again = self.recompute and attention is eager_attention  # SDPA keeps no [T, T] matrix as it is
+        mixed = compute(attention, q, k, v, bias, self.attention_dropout, again=again)  # [B, H, T, D]
         mixed = mixed.transpose(1, 2).reshape(B, T, C)
         return self.norm(x + self.dropout(self.output(mixed)))
 
@@ -168,10 +199,15 @@ class MLP(nn.Module):
         self.down = nn.Linear(config.intermediate_size, config.hidden_size)
         self.norm = nn.LayerNorm(config.hidden_size, config.norm_eps)
         self.dropout = Dropout(config.dropout)
+        self.recompute = config.recompute
 
     def forward(self, x: Tensor) -> Tensor:
-        y = self.down(F.gelu(self.up(x)))  # [B, T, I] inside; gelu is the exact erf form, as in BERT
+        y = compute(self.activate, self.up(x), again=self.recompute)  # [B, T, I] inside
         return self.norm(x + self.dropout(y))
+
+    def activate(self, x: Tensor) -> Tensor:
+        """[B, T, I] -> [B, T, C]"""
+        return self.down(F.gelu(x))  # the exact erf form, as in BERT
 
 
 class Layer(nn.Module):
@@ -197,16 +233,25 @@ class BertEncoder(nn.Module):
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
 
-    def forward(self, tokens: Tensor, types: Tensor | None = None, mask: Tensor | None = None) -> Tensor:
+    def forward(
+        self,
+        tokens: Tensor,
+        types: Tensor | None = None,
+        mask: Tensor | None = None,
+        below: tuple[int, Tensor] | None = None,
+        depth: int | None = None,
+    ) -> Tensor:
         """tokens, types int [B, T]; mask bool [B, T], True = real token, None = nothing padded -> [B, T, C]
 
+        below: (k, output of the first k layers [B, T, C]), where that is known already.
+        depth: stop after so many layers; None: after the last.
         Raises IndexError where T exceeds `config.max_positions`.
         """
         if tokens.shape[1] > self.config.max_positions:
             raise IndexError(f"{tokens.shape[1]} tokens, but the encoder has {self.config.max_positions} positions")
         bias = attention_bias(mask)
-        x = self.embeddings(tokens, types)
-        for layer in self.layers:
+        first, x = (0, self.embeddings(tokens, types)) if below is None else below
+        for layer in itertools.islice(self.layers, first, depth):
             x = layer(x, bias)
         return x
 

@@ -100,5 +100,7 @@ class TaskModel(nn.Module):
         return head
 
     def forward(self, batch: dict) -> Tensor:
-        """batch: task; tokens, types int [B, T]; mask bool [B, T] or None -> the logits of the task's head"""
-        return self.head(self.encoder(batch["tokens"], batch["types"], batch["mask"]), batch)
+        """batch: task; tokens, types int [B, T]; mask bool [B, T] or None; `below`, if the output of lower layers is
+        known (see `BertEncoder.forward`) -> the logits of the task's head"""
+        hidden = self.encoder(batch["tokens"], batch["types"], batch["mask"], batch.get("below"))
+        return self.head(hidden, batch)

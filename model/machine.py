@@ -85,23 +85,20 @@ def out_of_memory(error: BaseException) -> bool:
     return on_cpu or isinstance(error, MemoryError | torch.OutOfMemoryError)
 
 
-def keep_freed_memory() -> None:
-    """Ask glibc to keep freed memory instead of giving it back to the system after each step.
+def keep_freed_memory(keep: bool = True) -> None:
+    """Ask glibc to keep freed memory for later, or to give large blocks back to the system at once.
 
-    By default every large tensor is mapped and unmapped anew, and the kernel must zero its pages each time
+    A block that was given back is mapped anew, and the kernel must zero its pages. Freed memory that is kept lies in
+    pieces between what is in use, and the next tensor fits into none of them: a third of a run's memory
     (experiments/LOG.md, "Memory"). Without glibc there is no effect.
     """
-    set_malloc(mmap_max=0, trim_threshold=2**31 - 1)
-
-
-def set_malloc(mmap_max: int, trim_threshold: int) -> None:
-    """glibc's mallopt: at most `mmap_max` blocks mapped one by one, and freed memory kept up to `trim_threshold`."""
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return
     libc = ctypes.CDLL(None)
-    M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # from malloc.h
-    libc.mallopt(M_MMAP_MAX, mmap_max)
-    libc.mallopt(M_TRIM_THRESHOLD, trim_threshold)
+    M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # from malloc.h
+    libc.mallopt(M_MMAP_MAX, 0 if keep else 65536)
+    libc.mallopt(M_MMAP_THRESHOLD, 4 << 20)  # of what large means; without effect where nothing is mapped by itself
+    libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1 if keep else 128 << 10)
 
 
 def cores() -> int:
@@ -131,8 +128,12 @@ def peak_memory_mb(device: torch.device) -> int:
     """Largest memory use so far, in MiB: of the GPU where there is one, else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) >> 20
+    status = Path("/proc/self/status")
+    if status.exists():  # on Linux getrusage would count that of the process that started this one, too
+        found = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
+        return int(found.split()[1]) >> 10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak >> 20 if sys.platform == "darwin" else peak >> 10  # macOS counts bytes, Linux KiB
+    return peak >> 20 if sys.platform == "darwin" else peak >> 10  # macOS counts bytes, others KiB
 
 
 def describe(device: torch.device) -> dict:

@@ -85,6 +85,13 @@ RESUMABLE = {
         "optim.name=adam",
         'phases.1={"name":"two","epochs":2,"train":["head","lora"],"gradual":"layers.1-0"}',
     ],
+    "a trunk that is kept": [
+        "model.trunk_mb=10",
+        "model.dropout=0.1",
+        'phases=[{"name":"heads","epochs":1,"train":["head"]},{"name":"top","epochs":1,"train":["head","lora"]}]',
+        'lora.targets=["layers.1.*query"]',
+    ],
+    "less memory": ["runtime.save_memory=true", "model.attention_dropout=0.1", "model.dropout=0.1"],
     # Nothing gets better: the evaluation at step 31 ends the run; the last two deaths are since the one at step 21.
     "patience": ["eval.patience=2", "optim.lr=1e-9"],
 }

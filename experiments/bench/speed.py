@@ -3,17 +3,19 @@
     python -m experiments.bench.speed --exp exp/bert_phase2.json --steps 40
 
 All variants take turns on the same batches, in an order shuffled for each batch, and are compared batch by batch: the
-ratios hold although the machine's speed drifts. Where transformers and peft are installed (extra `peers`), their steps
-take part. Nothing is written.
+ratios hold although the machine's speed drifts. Peak memory is that of a process of its own, over as many steps. Where
+transformers and peft are installed (extra `peers`), their steps take part. Nothing is written.
 """
 
 import argparse
 import contextlib
 import math
+import multiprocessing
 import random
 import sys
 import time
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock, patch
@@ -29,6 +31,7 @@ import train
 from data.files import InputError
 from experiments.bench.peers import check, through_peers
 from experiments.config.check import read_spec
+from experiments.config.spec import Spec
 from experiments.terminal import refuse
 from experiments.training.state import Run
 from model import machine
@@ -37,22 +40,26 @@ Undo = contextlib.AbstractContextManager
 
 
 @contextlib.contextmanager
-def system_memory(run: Run):
-    """glibc's own defaults: large tensors are mapped and unmapped one by one."""
-    machine.set_malloc(mmap_max=65536, trim_threshold=128 * 1024)
+def save_memory(run: Run):
+    """runtime.save_memory, for the steps inside."""
+    own = [module for module in run.model.modules() if isinstance(module, model.bert.SelfAttention | model.bert.MLP)]
+    for module in own:
+        module.recompute = True
+    machine.keep_freed_memory(False)
     yield
     machine.keep_freed_memory()
+    for module in own:
+        module.recompute = False
 
 
 VARIANTS: dict[str, Callable[[Run], Undo]] = {
     "as shipped": lambda run: contextlib.nullcontext(),
-    "SDPA instead of spelled-out attention": lambda run: patch.object(
-        model.bert, "eager_attention", model.bert.sdpa_attention
-    ),
+    "spelled-out attention": lambda run: patch.object(model.bert, "sdpa_attention", model.bert.eager_attention),
+    "SDPA": lambda run: patch.object(model.bert, "eager_attention", model.bert.sdpa_attention),
     "F.dropout instead of random bytes": lambda run: patch.object(model.bert, "random_byte_dropout", F.dropout),
     "no padding to a multiple of 4 or 16": lambda run: patch.object(data.batching, "PAD_MULTIPLES", ((math.inf, 1),)),
     "a cast in each of query, key, value": lambda run: patch.object(model.bert, "cast_once", lambda x: x),
-    "memory given back to the system": system_memory,
+    "runtime.save_memory": save_memory,
     "fp32": lambda run: patch.object(run, "machine", replace(run.machine, dtype=None)),
 }
 
@@ -72,14 +79,44 @@ def measure(ours: Run, theirs: dict[str, Run], steps: int, phase: int) -> dict[s
             run, undo = variants[name]
             with undo(run):
                 started = time.perf_counter()
-                train.compute_gradients(run, run.plan.order[position])
-                run.optimizer.step()
-                run.scaler.update()
-                run.optimizer.zero_grad(set_to_none=True)
+                take_step(run, position)
                 if run.machine.device.type == "cuda":
                     torch.cuda.synchronize()
                 seconds[name].append(time.perf_counter() - started)
     return {name: np.array(values[3:]) for name, values in seconds.items()}
+
+
+def take_step(run: Run, position: int) -> None:
+    train.compute_gradients(run, run.plan.order[position])
+    run.optimizer.step()
+    run.scaler.update()
+    run.optimizer.zero_grad(set_to_none=True)
+
+
+def peak_memory(spec: Spec, root: Path, peers: bool, steps: int, phase: int) -> int:
+    """The most memory that this process has used, in MiB, after the steps of a run that is set up for them."""
+    run = train.set_up(spec, Path("unused"), root)
+    run = through_peers(run, "sdpa") if peers else run
+    run.writer = Mock()
+    train.enter_phase(run, phase)
+    run.set_rates()
+    first, end = run.plan.span(phase)
+    for position in range(first, min(first + steps, end)):
+        take_step(run, position)
+    return machine.peak_memory_mb(run.machine.device)
+
+
+def memory_table(spec: Spec, peers: bool, arguments: argparse.Namespace) -> list[tuple[str, int]]:
+    """(variant, peak in MiB), each measured in a new process."""
+    sparing = replace(spec, runtime=replace(spec.runtime, save_memory=True))
+    variants = [("as shipped", spec, False), ("runtime.save_memory", sparing, False)]
+    variants += [("transformers and peft", spec, True)] if peers else []
+    new, rows = multiprocessing.get_context("spawn"), []
+    for name, own, theirs in variants:
+        with ProcessPoolExecutor(1, mp_context=new) as pool:
+            more = (own, arguments.data_root, theirs, arguments.steps, arguments.phase)
+            rows.append((name, pool.submit(peak_memory, *more).result()))
+    return rows
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -113,6 +150,9 @@ def main(argv: list[str] | None = None) -> int:
     for name, values in seconds.items():
         low, middle, high = np.percentile(values / base, [25, 50, 75])
         print(f"{name:44} {np.median(tokens / values):14,.0f}   {middle:.3f} [{low:.3f}, {high:.3f}]")
+    print(f"{'':44} {'peak MiB':>14}")
+    for name, peak in memory_table(spec, bool(theirs), arguments):
+        print(f"{name:44} {peak:14,}")
     return 0
 
 

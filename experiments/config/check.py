@@ -94,6 +94,8 @@ def check(spec: Spec) -> None:
         if task.task == NUMBER and len(spec.tasks) > 1:
             raise InputError(f"tasks.{name}: a regression cannot share a mean with metrics in percent")
         check_task(task, f"tasks.{name}.")
+        if spec.model.trunk_mb is not None and task.data.mask_tokens:
+            raise InputError("model.trunk_mb: with data.mask_tokens, each step sees other tokens; set one of them")
     allowed = [spec.prefix(name) + metric for name, task in spec.tasks.items() for metric in deciding(task.task)]
     allowed += ["mean"] if len(spec.tasks) > 1 else []
     if spec.eval.metric not in allowed:

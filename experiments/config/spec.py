@@ -25,7 +25,8 @@ class ModelSpec:
     dropout: float | None = setting(None, "after embeddings and sub-layers; null: as in config.json", low=0, high=0.9)
     attention_dropout: float = setting(0.0, "on the attention probabilities", low=0, high=0.9)
     head_dropout: float = setting(0.0, "on the hidden states that the head reads", low=0, high=0.9)
-    attention: str = setting("auto", "auto: eager for training on a CPU, else SDPA", choices=("auto", "eager", "sdpa"))
+    attention: str = setting("auto", "eager, sdpa, or auto: whichever is faster", choices=("auto", "eager", "sdpa"))
+    trunk_mb: int | None = setting(None, "MiB to keep what frozen lower layers compute; no dropout there", low=1)
 
 
 @dataclass(frozen=True)
@@ -218,6 +219,7 @@ class RuntimeSpec:
     log_every: int = setting(10, "steps between two train records, skipped ones included", low=1)
     checkpoint_seconds: float | None = setting(120.0, "between two checkpoints, beside those of evaluations", low=0)
     checkpoint_steps: int | None = setting(None, "the same in steps, skipped ones included", low=1)
+    save_memory: bool = setting(False, "keep less for the backward pass, which computes it again: same bits, slower")
     deterministic: bool = setting(False, "torch.use_deterministic_algorithms: same bits on a GPU too, slower")
 
 

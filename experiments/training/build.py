@@ -21,7 +21,7 @@ from model.pretrained import Base, Pretrained, load_encoder, load_tokenizer
 
 def prepare_machine(spec: Spec, device: str) -> Machine:
     """The machine of a run, with PyTorch set up for it: threads, determinism, memory."""
-    keep_freed_memory()
+    keep_freed_memory(not spec.runtime.save_memory)
     if spec.runtime.threads:
         torch.set_num_threads(spec.runtime.threads)
     if spec.runtime.deterministic:
@@ -34,6 +34,7 @@ def load_base(spec: Spec, download: bool = True) -> Base:
     """Encoder and tokenizer of `model.pretrained`. download: fetch them from a hub if they are not on this machine.
     Raises InputError where they do not fit each other or the spec."""
     overrides = {"attention": spec.model.attention, "attention_dropout": spec.model.attention_dropout}
+    overrides["recompute"] = spec.runtime.save_memory
     if spec.model.dropout is not None:
         overrides["dropout"] = spec.model.dropout
     encoder, pretrained = load_encoder(spec.model.pretrained, download, **overrides)

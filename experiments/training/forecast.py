@@ -9,29 +9,30 @@ from collections.abc import Collection
 
 from experiments.training.phases import trained_names
 from experiments.training.state import Run
+from experiments.training.trunk import frozen_layers
 from model.heads import TaskModel
 
 FIRST = 2  # steps that are left out of the measurement: the first ones also allocate memory
 
 
-def flops_per_token(model: TaskModel, trained: Collection[str], length: float) -> float:
+def flops_per_token(model: TaskModel, trained: Collection[str], length: float, kept: int = 0) -> float:
     """FLOPs of one token in one training step, in the products of matrices: 2 for each weight on the way forward, 2 for
     the gradient of a layer's input wherever something at or below that layer trains, 2 for each weight that trains.
 
     trained: names of the parameters that train; none in an evaluation. length: tokens of an example, for attention:
-    4 x length x width on the way forward, twice that on the way back.
+    4 x length x width on the way forward, twice that on the way back. kept: lower layers whose output is kept.
 
     6 layers of 12 x 384^2 weights forward: 2 x 10.6 M = 21 M. With adapters in all of them 21 M more for the gradients
     of inputs, and 21 M more again if the layers train themselves.
     """
     width, total, reached = model.encoder.config.hidden_size, 0.0, False
-    places = ["encoder.embeddings.", *(f"encoder.layers.{i}." for i in range(len(model.encoder.layers))), "head."]
-    for place in places:
+    layers = [f"encoder.layers.{i}." for i in range(len(model.encoder.layers))]
+    for place in ["encoder.embeddings.", *layers[kept:], "head."]:
         inside = {name: p for name, p in model.named_parameters() if name.startswith(place)}
         reached = reached or any(name in trained for name in inside)
         # A product of matrices for each matrix, LoRA's small ones included; but embeddings are looked up.
-        weights = {name: p.numel() for name, p in inside.items() if p.ndim == 2 and place != places[0]}
-        attention = 4 * length * width if place.startswith("encoder.layers.") else 0
+        weights = {name: p.numel() for name, p in inside.items() if p.ndim == 2 and "embeddings" not in place}
+        attention = 4 * length * width if place in layers else 0
         total += 2 * sum(weights.values()) * (1 + reached) + attention * (1 + 2 * reached)
         total += 2 * sum(size for name, size in weights.items() if name in trained)
     return total
@@ -44,14 +45,15 @@ class Forecast:
         lengths = run.tasks.lengths
         tokens, length = float(lengths.sum()), float(lengths.mean())
         self._run = run
-        self._steps = [  # work of one step in each phase
-            tokens
-            * phase.epochs
-            / run.plan.steps(i)
-            * flops_per_token(run.model, trained_names(run.model, [phase]), length)
-            for i, phase in enumerate(run.spec.phases)
-        ]
-        self._evaluation = run.tasks.tokens_judged * flops_per_token(run.model, (), length)
+        forward = flops_per_token(run.model, (), length)
+        self._evaluation = run.tasks.tokens_judged * forward
+        self._steps, self._trunks = [], []  # of each phase, work of a step, and of computing the trunk that it keeps
+        for i, phase in enumerate(run.spec.phases):
+            trained = trained_names(run.model, [phase])
+            kept = 0 if run.spec.model.trunk_mb is None else frozen_layers(run.model, trained)
+            each = flops_per_token(run.model, trained, length, kept)
+            self._steps.append(tokens * phase.epochs / run.plan.steps(i) * each)
+            self._trunks.append(tokens * (forward - flops_per_token(run.model, (), length, kept)))
         self._evaluate_at = sorted(run.plan.evaluate_at)
         self._begun = run.progress.position
         self._measured_from: tuple[int, float] | None = None  # position, and the clock of training there
@@ -64,11 +66,11 @@ class Forecast:
         return self._work(0, len(self._run.plan.order)) + len(self._run.plan.evaluate_at) * self._evaluation
 
     def _work(self, begin: int, end: int) -> float:
-        """Work of the steps from position `begin` to `end`."""
+        """Work of the steps from position `begin` to `end`, and of the trunks of phases that begin there."""
         found = 0.0
-        for phase, work in enumerate(self._steps):
+        for phase, (step, trunk) in enumerate(zip(self._steps, self._trunks, strict=True)):
             low, high = self._run.plan.span(phase)
-            found += work * max(0, min(high, end) - max(low, begin))
+            found += step * max(0, min(high, end) - max(low, begin)) + trunk * (begin <= low < end)
         return found
 
     def remaining(self) -> float | None:

@@ -14,7 +14,9 @@ from experiments.config.metrics import direction
 from experiments.config.spec import Spec
 from experiments.tasks.base import Evaluated
 from experiments.tasks.several import Tasks
+from experiments.terminal import say
 from experiments.training.phases import Group, Plan, rate_factor, trained_names
+from experiments.training.trunk import Trunk, compute_trunk
 from experiments.training.writer import Writer
 from model.heads import TaskModel
 from model.machine import Machine, peak_memory_mb
@@ -119,6 +121,7 @@ class Run:
     scaler: torch.amp.GradScaler
     writer: Writer = field(init=False)  # of metrics.jsonl, open once the folder is
     progress: Progress = field(default_factory=Progress)
+    trunk: Trunk | None = None  # of this phase, where it is kept
     best_scores: dict[str, torch.Tensor] = field(default_factory=dict)  # of each dev example, at the best evaluation
     program: str = "train.py"  # what trains: for the run record
     saved: tuple[int, int, float] = (0, 0, 0.0)  # position, step and seconds of the last checkpoint
@@ -154,6 +157,26 @@ class Run:
             if peak is not None:
                 rates[group.label] = max(rates.get(group.label, 0.0), settings["lr"])
         return rates
+
+    def keep_trunk(self) -> None:
+        """Compute the frozen trunk of a phase that begins, if model.trunk_mb asks for it."""
+        if self.spec.model.trunk_mb is None:
+            return
+        self.trunk, before = None, self.progress.clock.train  # the one before goes first: there is room for one
+        with self.progress.clock.timing("train"):
+            self.trunk = compute_trunk(self.model, self.tasks, self.machine)
+        if self.trunk:
+            megabytes = self.trunk.hidden.nbytes >> 20
+            say(f"  trunk    the output of {self.trunk.depth} frozen layers is kept: {megabytes:,} MiB")
+        self.progress.sums.since += self.progress.clock.train - before  # the speed of steps is that of steps
+
+    def batch(self, rows: np.ndarray, random: np.random.Generator) -> dict:
+        """The training examples `rows` as a batch on the device, with the output of the frozen trunk if it is kept."""
+        batch = self.machine.place(self.tasks.batch(rows, random))
+        if self.trunk:
+            output = self.trunk.of(rows, batch["tokens"].shape[1]).to(self.machine.device)
+            batch["below"] = (self.trunk.depth, output)
+        return batch
 
     def check_gradients(self, batches: list[np.ndarray]) -> None:
         """Raise RuntimeError where something that trains got no gradient from a step over these batches: it would never

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.bert import BertConfig, BertEncoder, Dropout, attention_bias, eager_attention, sdpa_attention
+from model.bert import BertConfig, BertEncoder, Dropout, attend, attention_bias, eager_attention, sdpa_attention
 from model.pretrained import load_encoder
 from tests.conftest import small_encoder, write_checkpoint
 
@@ -107,6 +107,61 @@ def test_padding_changes_nothing(attention):
         assert (encoder(wider, None, wider_mask)[:, :20] - encoder(tokens)).abs().max() < 1e-5
 
 
+@pytest.mark.parametrize(
+    "dtype,grad,dropout,chosen",
+    [
+        (torch.float32, True, 0.0, sdpa_attention),
+        (torch.bfloat16, True, 0.0, eager_attention),
+        (torch.float32, True, 0.1, eager_attention),
+        (torch.bfloat16, False, 0.1, sdpa_attention),
+    ],
+)
+def test_attention_is_chosen_by_precision_gradients_and_dropout(dtype, grad, dropout, chosen):
+    q = torch.zeros(1, 1, 1, 1, dtype=dtype)
+    with torch.set_grad_enabled(grad):
+        assert attend("auto", q, Dropout(dropout).train()) is chosen
+        assert attend("eager", q, Dropout(dropout)) is eager_attention
+
+
+def test_the_output_of_lower_layers_can_be_given(checkpoint):
+    encoder, batch = small_encoder(num_layers=3).eval(), random_batch(100)
+    lower = encoder(*batch, depth=2)
+    assert not torch.equal(lower, encoder(*batch))
+    assert torch.equal(encoder(*batch, below=(2, lower)), encoder(*batch))
+
+
+def kept_bytes(encoder: BertEncoder, batch) -> tuple[int, torch.Tensor, list[torch.Tensor]]:
+    """Bytes that a forward pass keeps for the backward pass, beside parameters; its output; the gradients."""
+    kept, own = {}, {p.untyped_storage().data_ptr() for p in encoder.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    torch.manual_seed(0)
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = encoder(*batch)
+    encoder.zero_grad()
+    output.square().sum().backward()
+    return sum(kept.values()), output, [p.grad for p in encoder.parameters() if p.grad is not None]
+
+
+@pytest.mark.parametrize("attention", ["eager", "sdpa"])
+def test_recomputing_keeps_less_and_gives_the_same_bits(attention):
+    """Dropout included, that on the attention probabilities too."""
+    batch, found = random_batch(100), []
+    for recompute in (False, True):
+        torch.manual_seed(1)
+        encoder = small_encoder(attention=attention, recompute=recompute, dropout=0.1, attention_dropout=0.1).train()
+        found.append(kept_bytes(encoder, batch))
+    (kept, output, gradients), (kept_less, output_again, gradients_again) = found
+    assert kept_less < (0.7 if attention == "eager" else 0.95) * kept
+    assert torch.equal(output, output_again)
+    assert all(torch.equal(a, b) for a, b in zip(gradients, gradients_again, strict=True))
+
+
 def test_more_tokens_than_positions_is_an_error():
     encoder = small_encoder(max_positions=16)
     with pytest.raises(IndexError, match="17 tokens, but the encoder has 16"):
@@ -147,6 +202,13 @@ def test_dropout_has_the_gradient_of_its_mask():
     y = Dropout(0.3).train()(x)
     y.sum().backward()
     assert torch.equal(x.grad, y.detach())
+
+
+def test_dropout_keeps_one_byte_for_each_element():
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.nbytes), lambda _: None):
+        Dropout(0.3).train()(torch.ones(1000, requires_grad=True))
+    assert kept == [1000]
 
 
 def test_dropout_is_the_identity_in_evaluation_mode_and_where_p_is_zero():
