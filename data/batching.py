@@ -12,18 +12,17 @@ from dataclasses import dataclass
 
 import numpy as np
 
-# (widest batch, multiple): batches up to 64 tokens wide are padded to a multiple of 4, wider ones to one of 16. The
-# kernels of a CPU are faster on such widths: a training step takes 9 % less time with multiples of 16 for SQuAD,
-# and with 4 instead of 16 for short sentences (experiments/LOG.md, "What each choice for speed is worth" and
+# (widest batch, multiple): batches up to 64 tokens wide are padded to a multiple of 4, wider ones to one of 8. The
+# kernels of a CPU are faster on such widths, and a larger multiple pads too much (experiments/LOG.md, "Widths" and
 # "Padding of short texts").
-PAD_MULTIPLES = ((64, 4), (math.inf, 16))
+PAD_MULTIPLES = ((64, 4), (math.inf, 8))
 # Examples are sorted by length within pools of this many batches: small enough that batches stay random, large enough
 # that little padding remains.
 BATCHES_PER_POOL = 50
 
 
 def padded_width(longest: int) -> int:
-    """The width of a batch whose longest example has `longest` tokens: 13 -> 16, 17 -> 20, 65 -> 80."""
+    """The width of a batch whose longest example has `longest` tokens: 13 -> 16, 17 -> 20, 65 -> 72."""
     multiple = next(multiple for limit, multiple in PAD_MULTIPLES if longest <= limit)
     return -(-longest // multiple) * multiple
 

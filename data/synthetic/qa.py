@@ -33,7 +33,7 @@ for _pool in _POOLS.values():
         _pool["first"] = [f"{number:,}" for number in range(_pool["low"], _pool["high"], _pool["step"])]
         _pool["second"] = [""]
 _SPLITS = ("train", "dev")
-_WORDS = range(40, 151)
+_WORDS = range(30, 71)
 _DEV_SHARE = 5  # one name in five is kept for the dev set
 
 # What makes it hard: more subjects are more distractors, and each follow-up is a pronoun to resolve.

@@ -57,7 +57,7 @@ VARIANTS: dict[str, Callable[[Run], Undo]] = {
     "spelled-out attention": lambda run: patch.object(model.bert, "sdpa_attention", model.bert.eager_attention),
     "SDPA": lambda run: patch.object(model.bert, "eager_attention", model.bert.sdpa_attention),
     "F.dropout instead of random bytes": lambda run: patch.object(model.bert, "random_byte_dropout", F.dropout),
-    "no padding to a multiple of 4 or 16": lambda run: patch.object(data.batching, "PAD_MULTIPLES", ((math.inf, 1),)),
+    "no padding to a multiple of 4 or 8": lambda run: patch.object(data.batching, "PAD_MULTIPLES", ((math.inf, 1),)),
     "a cast in each of query, key, value": lambda run: patch.object(model.bert, "cast_once", lambda x: x),
     "runtime.save_memory": save_memory,
     "fp32": lambda run: patch.object(run, "machine", replace(run.machine, dtype=None)),

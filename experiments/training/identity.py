@@ -16,7 +16,8 @@ def as_json(spec: Spec) -> dict:
     return json.loads(json.dumps(asdict(spec)))
 
 
-FREE = ("checkpoint_seconds", "checkpoint_steps", "device")  # of the device, what "auto" came to counts
+# Of the device, what "auto" came to counts.
+FREE = ("checkpoint_seconds", "checkpoint_steps", "save_memory", "device")
 
 
 def comparable(spec: Spec) -> dict:

@@ -164,9 +164,9 @@ def test_every_answer_is_found_at_its_offset(split):
             assert context[start : start + len(answer["text"])] == answer["text"]
 
 
-def test_passages_have_40_to_150_words_and_are_all_different(split):
+def test_passages_have_30_to_70_words_and_are_all_different(split):
     contexts = [paragraph["context"] for paragraph in paragraphs(split)]
-    assert all(40 <= len(context.split()) <= 150 for context in contexts)
+    assert all(30 <= len(context.split()) <= 70 for context in contexts)
     assert len(set(contexts)) == len(contexts)
 
 
