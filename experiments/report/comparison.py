@@ -10,10 +10,9 @@ import numpy as np
 
 from data.statistics import paired_bootstrap, welch
 from experiments.config.metrics import direction, metric_of
-from experiments.records import SCORES
-from experiments.repetitions import distinct, identity_of, settings_of, spread
+from experiments.records import SCORES, look_up
+from experiments.repetitions import distinct, flat, identity_of, settings_of, spread
 from experiments.report.headline import confounders, labels, of_runs
-from experiments.report.run import look_up
 from experiments.report.texts import shown_metrics
 
 ENDED = ("finished", "stopped early")
@@ -106,9 +105,8 @@ def told_settings(summary: dict) -> dict:
     that trained it, and the first digits of its data's fingerprints."""
     spec = summary["spec"]
     tasks = " + ".join(f"{name} ({task['task']})" for name, task in spec["tasks"].items())
-    given = summary["fingerprints"].items()
-    digests = sorted((f"{task}.{split}", digest) for task, splits in given for split, digest in splits.items())
-    fingerprint = " ".join(f"{split} {digest[:8]}" for split, digest in digests)
+    digests = sorted(flat(summary["fingerprints"]).items())
+    fingerprint = " ".join(f"{split} {digest[:8]}" for split, digest in digests if digest)
     told = settings_of(spec) | {"tasks": tasks, "program": summary["program"], "data (fingerprint)": fingerprint}
     told["pretrained (fingerprint)"] = (summary["pretrained_sha256"] or "")[:8]
     # What a run was before it was continued as something else still shows in its numbers: it repeats no other run.

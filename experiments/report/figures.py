@@ -180,7 +180,8 @@ HEALTH = (
     Figure("stability.nonfinite", "steps skipped because loss or gradient was not finite",
            "{} steps without a finite loss or gradient", "not finite"),
     Figure("stability.overflows", "steps skipped because fp16 overflowed", "{} fp16 overflows", "not finite"),
-    Figure("coverage", "how often and on how much it was judged", compute=progress.coverage),
+    Figure("coverage", "how often and on what it was judged", compute=lambda run: {"evaluations": len(run.evaluations),
+           "examples": progress.dev_examples(run), "interval": progress.interval(run)}),
     Figure("coverage.evaluations", "how many there were", "{} evaluations", "coverage"),
     Figure("coverage.interval.<end>", "95 % interval of eval.metric at the best evaluation: low, high, and by what, "
            "bootstrap over the examples or Wilson"),

@@ -1,7 +1,7 @@
 """One sentence for a reader in a hurry: what a run reached and how sure that is, or what a comparison comes to."""
 
 from experiments.config.metrics import mean_sd, number
-from experiments.report.run import look_up
+from experiments.records import look_up
 
 MOST_SETTINGS = 3  # in the name of a row; a row that differs in more goes by its first run's name
 
@@ -16,7 +16,11 @@ def of_run(s: dict) -> str:
     best, metric = s["best"], s["metric"]
     if best is None:
         return f"{s['status']} at step {s['steps']}, without an evaluation that could be the best"
-    reached = f"{metric} {number(best['metrics'][metric], metric)} ({', '.join(sureness(s))})"
+    interval, counts = look_up(s, "coverage.interval"), look_up(s, "coverage.examples") or {}
+    ends = [number(interval[end], metric) for end in ("low", "high")] if interval else []
+    sure = [f"95 % interval {ends[0]} to {ends[1]}"] if ends else []
+    sure += [f"{sum(counts.values()):,} examples"] if counts else []
+    reached = f"{metric} {number(best['metrics'][metric], metric)} ({', '.join([*sure, 'one seed'])})"
     unsound = look_up(s, "generalisation.unsound")
     if unsound:
         return f"worth nothing: {unsound}"
@@ -34,13 +38,6 @@ CLAUSES = {  # {verdict: how it is said in a sentence}
     "overfitting": ", overfitting at the end",
     "underfitting": ", underfitting",
 }
-
-
-def sureness(s: dict) -> list[str]:
-    interval, counts = look_up(s, "coverage.interval"), look_up(s, "coverage.examples") or {}
-    ends = [number(interval[end], s["metric"]) for end in ("low", "high")] if interval else []
-    found = [f"95 % interval {ends[0]} to {ends[1]}"] if ends else []
-    return [*found, *([f"{sum(counts.values()):,} examples"] if counts else []), "one seed"]
 
 
 # ---- several runs ----------------------------------------------------------------------------------------------------

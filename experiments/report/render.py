@@ -5,8 +5,8 @@ import textwrap
 from dataclasses import dataclass, field
 
 from data.files import one_line
+from experiments.records import look_up
 from experiments.report.figures import DIFFERENCES, ROWS, SECTIONS, WORDS, Figure
-from experiments.report.run import look_up
 from experiments.terminal import WIDTH, fitting, table
 
 BOLD, GREEN, PLAIN = "\033[1m", "\033[32m", "\033[0m"
