@@ -92,7 +92,7 @@ def test_several_runs_are_beside_each_other(tmp_path, capsys):
         "*70.5 ± 0.7",
         "41.0 ± 1.4",
         "Runs, ranked by f1",
-        "lr 0.01 is best: f1 70.5 ± 0.7 (n = 2); lr 0.001 is 29.5 behind (p = 0.006, n = 2)",
+        "lr 0.01 is best: f1 70.5 ± 0.7 (n = 2); lr 0.001 is 29.5 behind (p = 0.006, 2 runs each)",
         "2 lr 0.001 -29.5 distinguishable p = 0.006, n = 2 its scores of the examples are not there",
     ):
         assert " ".join(text.split()) in " ".join(page.split()), text
