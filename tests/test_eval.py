@@ -82,6 +82,8 @@ def test_several_runs_are_beside_each_other(tmp_path, capsys):
         given[0]["spec"] = SPEC | {"name": name, "seed": seed, "optim": {"lr": lr}}
         given[8]["metrics"]["f1"] += change
         folders.append(str(write(tmp_path / name, given)))
+    assert eval_py.main(["summary", *folders, "--markdown"]) == 0
+    assert capsys.readouterr().out.startswith("## In short\n\nlr 0.01 is best: f1 70.5")
     assert eval_py.main(["summary", *folders]) == 0
     page = capsys.readouterr().out
     assert max(map(len, page.splitlines())) <= 100

@@ -143,6 +143,6 @@ def markdown(blocks: list[Block]) -> str:
                 marked = [f"**{cell}**" if (i, column) in block.leads else cell for column, cell in cells.items()]
                 out.append(f"| {' | '.join(marked)} |")
             out.append("")
-        out += [f"- **{safe(label)}**: {safe(text)}" for label, text in block.lines]
+        out += [f"- **{safe(label)}**: {safe(text)}" if label else safe(text) for label, text in block.lines]
         out += [""] if block.lines else []
     return "\n".join(out)
