@@ -21,8 +21,7 @@ from experiments.terminal import ArgumentParser, begin, refuse
 def summary(arguments: argparse.Namespace) -> None:
     from experiments.report.summary import summarise
 
-    a = arguments
-    summarise(a.runs, a.threshold, a.json, a.markdown, a.html, a.watch)
+    summarise(arguments)
 
 
 def score(arguments: argparse.Namespace) -> None:
@@ -48,6 +47,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     one.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders, for example runs/bert_phase2")
     one.add_argument("--markdown", action="store_true", help="for a pull request")
     one.add_argument("--html", type=Path, metavar="FILE", help="write a page with charts (needs matplotlib)")
+    one.add_argument("--png", type=Path, metavar="FILE", help="write the charts as a picture, for Markdown")
     one.add_argument("--watch", type=float, nargs="?", const=5.0, metavar="SECONDS", help="repeat until the run ends")
     one.add_argument("--threshold", type=float, default=0.01, metavar="X", help="change of the loss that counts")
     one.set_defaults(command=summary)

@@ -125,7 +125,7 @@ def recover(target: Path) -> None:
 # ---- files -----------------------------------------------------------------------------------------------------------
 
 
-def replace_file(path: Path, write: Callable[[Path], None]) -> None:
+def replace_file(path: Path, write: Callable[[Path], object]) -> None:
     """Write a file whole, or leave what was there. write: makes the file of the name it is given. Raises InputError
     where something that is no plain file has the name, OSError, naming the file, where it cannot be written."""
     require_plain(path)

@@ -88,12 +88,12 @@ def _is_clock(value) -> bool:
 
 
 def _is_split(value) -> bool:
-    kind, baseline = _field(value, "kind"), _field(value, "baseline")
-    return _is_whole(_field(value, "examples")) and _is_text(kind) and _or_null(_each(_is_number))(baseline)
+    kind, baseline = look_up(value, "kind"), look_up(value, "baseline")
+    return _is_whole(look_up(value, "examples")) and _is_text(kind) and _or_null(_each(_is_number))(baseline)
 
 
 def _are_phases(value) -> bool:
-    return isinstance(value, list) and all(_is_amount(_field(phase, "epochs")) for phase in value)
+    return isinstance(value, list) and all(_is_amount(look_up(phase, "epochs")) for phase in value)
 
 
 def _is_interval(value) -> bool:
@@ -117,7 +117,7 @@ FIELDS = {
         "spec": _is_plain,
         "spec.name": _is_text,
         "spec.seed": _is_whole,
-        "spec.tasks": lambda value: _each(lambda task: _is_text(_field(task, "task")))(value) and len(value) > 0,
+        "spec.tasks": lambda value: _each(lambda task: _is_text(look_up(task, "task")))(value) and len(value) > 0,
         "spec.eval.metric": _is_text,
         "spec.phases": _or_null(_are_phases),
         "spec.lora.rank": _or_null(_is_whole),
@@ -135,7 +135,7 @@ FIELDS = {
     "phase": {
         "name": _is_text,
         "steps": _is_whole,
-        "trains": lambda rows: isinstance(rows, list) and all(_is_whole(_field(row, "parameters")) for row in rows),
+        "trains": lambda rows: isinstance(rows, list) and all(_is_whole(look_up(row, "parameters")) for row in rows),
     },
     "train": {
         "loss": _or_null(_is_number),
@@ -164,11 +164,11 @@ CHECKS = {kind: list((COMMON | fields).items()) for kind, fields in FIELDS.items
 SEEN = {kind: dict.fromkeys(path.partition(".")[0] for path, _ in checks) for kind, checks in CHECKS.items()}
 
 
-def _field(record, path: str):
-    """The value at a dotted path, None where there is none."""
-    for key in path.split("."):
-        record = record.get(key) if isinstance(record, dict) else None
-    return record
+def look_up(found: Any, path: str | list[str]) -> Any:
+    """The value at a dotted path, or at its keys; None where there is none."""
+    for key in path.split(".") if isinstance(path, str) else path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
 
 
 def fault(record) -> str | None:
@@ -176,7 +176,7 @@ def fault(record) -> str | None:
     if not isinstance(record, dict) or not _is_text(record.get("kind")):
         return "is not a record"
     for path, holds in CHECKS.get(record["kind"], COMMON.items()):
-        if not holds(record.get(path) if "." not in path else _field(record, path)):
+        if not holds(record.get(path) if "." not in path else look_up(record, path)):
             return f"is a record of kind {record['kind']!r} without a usable {path!r}"
     return None
 

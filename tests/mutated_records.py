@@ -29,7 +29,7 @@ from tests.conftest import small_encoder, write_checkpoint
 
 SLOWEST = 10.0  # seconds
 FORMS: list[list[str]] = [[], ["--markdown"], ["--json"]]
-PAGES = 40  # one mutation in so many is drawn as a page, too
+PAGES = 40  # one mutation in so many is drawn as a page and a picture, too
 TEXTS = ["", "\x1b[31m\x07\x9b", "a\nb\r\u2028\u202e\x00\x7f", "$\\frac{$", "x" * 200_000, "é漢字😀",
          "![a](http://a.b) www.a.b a@b.cd @someone #12 <b>|`*_", "loss", "eval"]  # fmt: skip
 NUMBERS = [0, -1, 0.5, 1e7, 1e-320, -1e300, 1.7e308, float("inf"), float("nan"), 2**53, 2**63, 10**4400]
@@ -187,7 +187,8 @@ def attempts(count: int, place: Path) -> Iterator[tuple[int, list[str], str]]:
         pair = [folders[0], folders[1 + rng.randrange(2)]]
         ways = [(folders[:1], form) for form in FORMS] + [(pair, rng.choice(FORMS))]
         if number % PAGES == 0:
-            ways += [(names, ["--html", str(place / "page.html")]) for names in (folders[:1], pair)]
+            drawn = ["--html", str(place / "page.html"), "--png", str(place / "charts.png")]
+            ways += [(names, drawn) for names in (folders[:1], pair)]
         for names, form in ways:
             arguments = [*map(str, names), *form]
             wrong = read(arguments)

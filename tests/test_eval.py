@@ -10,11 +10,9 @@ from pathlib import Path
 import pytest
 
 import eval as eval_py
-from experiments.report.page import BEGINNING
 from experiments.report.render import safe
-from experiments.report.summary import read_summary
 from experiments.terminal import amount, duration
-from tests.experiments.report.made import SPEC, records, write
+from tests.experiments.report.made import SPEC, read_summary, records, write
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -84,6 +82,8 @@ def test_several_runs_are_beside_each_other(tmp_path, capsys):
         given[0]["spec"] = SPEC | {"name": name, "seed": seed, "optim": {"lr": lr}}
         given[8]["metrics"]["f1"] += change
         folders.append(str(write(tmp_path / name, given)))
+    assert eval_py.main(["summary", *folders, "--markdown"]) == 0
+    assert capsys.readouterr().out.startswith("## In short\n\nlr 0.01 is best: f1 70.5")
     assert eval_py.main(["summary", *folders]) == 0
     page = capsys.readouterr().out
     assert max(map(len, page.splitlines())) <= 100
@@ -92,39 +92,10 @@ def test_several_runs_are_beside_each_other(tmp_path, capsys):
         "*70.5 ± 0.7",
         "41.0 ± 1.4",
         "Runs, ranked by f1",
-        "lr 0.01 is best: f1 70.5 ± 0.7 (n = 2); lr 0.001 is 29.5 behind (p = 0.006, n = 2)",
+        "lr 0.01 is best: f1 70.5 ± 0.7 (n = 2); lr 0.001 is 29.5 behind (p = 0.006, 2 runs each)",
         "2 lr 0.001 -29.5 distinguishable p = 0.006, n = 2 its scores of the examples are not there",
     ):
         assert " ".join(text.split()) in " ".join(page.split()), text
-
-
-def test_the_page_is_whole_in_itself_and_every_run_can_be_hidden(tmp_path, capsys):
-    pytest.importorskip("matplotlib")
-    folders = []
-    for name in ("a", "b<script>"):
-        given = records()
-        given[0]["spec"] = SPEC | {"name": name, "optim": {"lr": len(folders)}}
-        folders.append(str(write(tmp_path / f"run{len(folders)}", given)))
-    for runs, page in ((folders, tmp_path / "two.html"), (folders[:1], tmp_path / "one.html")):
-        assert eval_py.main(["summary", *runs, "--html", str(page)]) == 0
-        text = page.read_text()
-        assert text.count("<svg") == text.count("</svg>") == 1
-        assert not re.search(r'(src|href)="(?!#)|@import|url\((?!#)', text), "something would be fetched"
-        ids = re.findall(r'\bid="([^"]+)"', text)
-        for i in range(len(runs)):
-            assert any(f"-run{i}-line" in found for found in ids) and any(f"-run{i}-best" in found for found in ids)
-        assert "b<script>" not in text and text.count("<script>") == 1
-        assert ('type="checkbox"' in text) is (len(runs) == 2)
-        assert "currentColor" in text and "prefers-color-scheme: dark" in text
-    capsys.readouterr()
-
-
-def test_without_matplotlib_the_page_says_what_to_install(tmp_path, capsys, monkeypatch):
-    monkeypatch.setitem(sys.modules, "matplotlib", None)
-    page = tmp_path / "page.html"
-    assert eval_py.main(["summary", str(write(tmp_path / "r", records())), "--html", str(page)]) == 2
-    said = capsys.readouterr()
-    assert "pip install matplotlib" in said.err and not said.out and not page.exists()
 
 
 def test_a_reader_that_stops_early_is_no_error(tmp_path):
@@ -210,17 +181,6 @@ def test_what_comes_from_a_run_reaches_no_terminal_and_no_page_as_it_is(tmp_path
         assert "<b>" not in page.read_text() and "$\\frac{$" in page.read_text()  # drawn letter by letter
 
 
-def test_a_page_that_cannot_be_made_leaves_the_old_one(tmp_path, capsys, monkeypatch):
-    pytest.importorskip("matplotlib")
-    page, folder = tmp_path / "page.html", str(write(tmp_path / "r", records()))
-    old = BEGINNING + "the old one"
-    page.write_text(old)
-    monkeypatch.setattr("experiments.report.page.for_page", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError):
-        eval_py.main(["summary", folder, "--html", str(page)])
-    assert page.read_text() == old and sorted(tmp_path.iterdir()) == [page, tmp_path / "r"]
-
-
 @pytest.mark.parametrize("form", ["--json", "--markdown"])
 def test_watching_ends_when_the_reader_has_gone(tmp_path, form):
     folder = write(tmp_path / "r", records()[:-1])
@@ -228,42 +188,7 @@ def test_watching_ends_when_the_reader_has_gone(tmp_path, form):
     subprocess.run(["bash", "-c", command], cwd=ROOT, stdout=subprocess.DEVNULL, timeout=30, check=True)
 
 
-def test_a_page_replaces_nothing_but_a_page(tmp_path, capsys):
-    """Of `--html runs/a/metrics.jsonl`, nothing is left of the run."""
-    pytest.importorskip("matplotlib")
-    folder = write(tmp_path / "r", records())
-    before = (folder / "metrics.jsonl").read_bytes()
-    assert eval_py.main(["summary", str(folder), "--html", str(folder / "metrics.jsonl")]) == 2
-    assert "is there already and is no page of eval.py's" in capsys.readouterr().err
-    assert (folder / "metrics.jsonl").read_bytes() == before
-    for _ in range(2):
-        assert eval_py.main(["summary", str(folder), "--html", str(tmp_path / "page.html")]) == 0
-
-
-@pytest.mark.parametrize("name", ["cost $_$ 5", "漢字😀", "x" * 9000, "_a"])
-def test_names_are_drawn_letter_by_letter_and_without_complaint(tmp_path, capsys, name):
-    pytest.importorskip("matplotlib")
-    given, page = records(), tmp_path / "page.html"
-    for record in given:
-        if record["kind"] == "phase":
-            record["name"] = name
-    assert eval_py.main(["summary", str(write(tmp_path / "r", given)), "--html", str(page)]) == 0
-    assert name[:18] in page.read_text()
-    assert capsys.readouterr().err == f"written: {page}\n"
-
-
 @pytest.mark.parametrize("given,option", [(["--threshold", "0"], "--threshold"), (["--watch", "-1"], "--watch")])
 def test_an_option_out_of_range_is_one_line(tmp_path, capsys, given, option):
     assert eval_py.main(["summary", str(write(tmp_path / "r", records())), *given]) == 2
     assert capsys.readouterr().err.startswith(f"eval.py: {option}: ")
-
-
-def test_a_picture_has_a_legend_on_light_and_on_dark(tmp_path):
-    pytest.importorskip("matplotlib")
-    from experiments.report.charts import picture
-
-    light, dark = tmp_path / "light.svg", tmp_path / "dark.svg"
-    picture(write(tmp_path / "r", records()), light, dark)
-    for path, ink in ((light, "#1b1b1b"), (dark, "#e6e6e6")):
-        text = path.read_text()
-        assert ink in text and all(f">{word}</text>" in text for word in ("training", "development", "best", "one"))

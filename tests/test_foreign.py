@@ -16,8 +16,8 @@ from data.files import sha256_of
 from data.labels import Outputs
 from experiments.inference.load import load_run
 from experiments.records import read_records
-from experiments.report.summary import read_summary
 from experiments.tasks.texts import baseline
+from tests.experiments.report.made import read_summary
 from tests.test_resume import files_of
 from tests.tiny import run_main, started
 

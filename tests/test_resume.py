@@ -16,10 +16,10 @@ from safetensors.torch import load_file, save_file
 import train
 from data.files import InputError
 from experiments.records import read_records
-from experiments.report.summary import read_summary
 from experiments.training import checkpoint as checkpoints
 from experiments.training import folder as folder_module
 from experiments.training.folder import claim
+from tests.experiments.report.made import read_summary
 from tests.tiny import FILES, ROOT, assert_same_run, records_of, run_main, start_process, wait_for_step
 
 

@@ -10,10 +10,9 @@ import numpy as np
 
 from data.statistics import paired_bootstrap, welch
 from experiments.config.metrics import direction, metric_of
-from experiments.records import SCORES
-from experiments.repetitions import distinct, identity_of, settings_of, spread
+from experiments.records import SCORES, look_up
+from experiments.repetitions import distinct, flat, identity_of, settings_of, spread
 from experiments.report.headline import confounders, labels, of_runs
-from experiments.report.run import look_up
 from experiments.report.texts import shown_metrics
 
 ENDED = ("finished", "stopped early")
@@ -24,8 +23,7 @@ SPLITTING = ("dev", "dev_fraction", "folds", "fold", "dev_limit", "text", "pair"
 
 def compare(summaries: list[dict]) -> dict:
     """The figures of several runs, given those of each: a row for each set of settings and data, ranked by the mean of
-    eval.metric at the runs' best evaluations, rows that may not lead last. With different metrics, in the order
-    given."""
+    eval.metric at the runs' best evaluations, rows that may not lead last. With different metrics, as given."""
     names, groups = grouped(summaries)
     metrics = {members[0]["metric"] for _, members in groups}
     metric = metrics.pop() if len(metrics) == 1 else None
@@ -106,9 +104,8 @@ def told_settings(summary: dict) -> dict:
     that trained it, and the first digits of its data's fingerprints."""
     spec = summary["spec"]
     tasks = " + ".join(f"{name} ({task['task']})" for name, task in spec["tasks"].items())
-    given = summary["fingerprints"].items()
-    digests = sorted((f"{task}.{split}", digest) for task, splits in given for split, digest in splits.items())
-    fingerprint = " ".join(f"{split} {digest[:8]}" for split, digest in digests)
+    digests = sorted(flat(summary["fingerprints"]).items())
+    fingerprint = " ".join(f"{split} {digest[:8]}" for split, digest in digests if digest)
     told = settings_of(spec) | {"tasks": tasks, "program": summary["program"], "data (fingerprint)": fingerprint}
     told["pretrained (fingerprint)"] = (summary["pretrained_sha256"] or "")[:8]
     # What a run was before it was continued as something else still shows in its numbers: it repeats no other run.
@@ -118,11 +115,12 @@ def told_settings(summary: dict) -> dict:
 
 def differing(specs: list[dict]) -> list[str]:
     """The settings in which runs differ. Other tasks have other settings altogether: of those that differ only between
-    tasks, the tasks' names must do."""
+    tasks, the tasks' names must do, and of those of adapters, that a run has no rank."""
     kinds = dict.fromkeys(spec["tasks"] for spec in specs)
     found = ["tasks"] if len(kinds) > 1 else []
     for key in dict.fromkeys(key for spec in specs for key in spec if key != "tasks"):
-        known = [{repr(spec.get(key)) for spec in specs if spec["tasks"] == kind} for kind in kinds]
+        among = [spec for spec in specs if spec.get("lora.rank") or not key.startswith("lora.") or key == "lora.rank"]
+        known = [{repr(spec.get(key)) for spec in among if spec["tasks"] == kind} for kind in kinds]
         if any(len(each) > 1 for each in known):
             found.append(key)
     return found
@@ -149,12 +147,12 @@ def row_of(settings: dict, members: list[dict]) -> dict:
     verdicts = Counter(look_up(member, "generalisation.verdict") or "unknown" for member in members)
     row = {
         "runs": [member["name"] for member in members],
+        "folders": [member["folder"] for member in members],
         "seeds": [member["seed"] for member in members],
         "ended": first["status"] in ENDED,
         "sound": any(map(is_sound, members)),
         "metric": metric,
         "metrics": {name: value for name, value in metrics.items() if value is not None},
-        "final_minus_best": over(members, ["final_minus_best", metric]),
         "settings": settings,
         "scaling": scaling(first["spec"]),
         "epochs": sum(phase["epochs"] for phase in first["spec"].get("phases") or []),
@@ -190,19 +188,14 @@ def by_epoch(members: list[dict]) -> list[dict]:
 
 
 def leaders(rows: list[dict], metric: str | None) -> dict[str, int]:
-    """{column: the number of the row that is best in it}, among those that may lead; not for columns in which all are
+    """{metric: the number of the row that is best in it}, among those that may lead; not for metrics in which all are
     equal, nor for those of which more is not known to be better."""
-    able = {i for i, row in enumerate(rows) if row["ended"] and row["sound"]}
-    columns = {"train_seconds": [-row["train_seconds"]["mean"] for row in rows]}
-    columns["peak_memory_mb"] = [-row["peak_memory_mb"] for row in rows]
-    for name in {name for row in rows for name in shown_metrics(row["metrics"], metric)} if metric else ():
-        found = [row["metrics"].get(name) for row in rows]
-        columns[name] = [each and direction(name) * each["mean"] for each in found]
     best = {}
-    for name, column in columns.items():
-        ranked = {i: value for i, value in enumerate(column) if value is not None and i in able}
+    for name in {name for row in rows for name in shown_metrics(row["metrics"], metric)} if metric else ():
+        known = [row for row in rows if row["ended"] and row["sound"] and name in row["metrics"]]
+        ranked = {row["row"]: direction(name) * row["metrics"][name]["mean"] for row in known}
         if len(set(ranked.values())) > 1:
-            best[name] = max(ranked, key=lambda i: ranked[i])
+            best[name] = max(ranked, key=ranked.__getitem__)
     return best
 
 

@@ -18,7 +18,7 @@ from experiments.report.suggestions import suggestions
 from experiments.report.texts import Text
 from experiments.terminal import amount, duration
 
-SCHEMA = 2  # goes up whenever a name goes away or means something else; new names may appear without
+SCHEMA = 3  # goes up whenever a name goes away or means something else; new names may appear without
 
 
 @dataclass(frozen=True)
@@ -180,7 +180,8 @@ HEALTH = (
     Figure("stability.nonfinite", "steps skipped because loss or gradient was not finite",
            "{} steps without a finite loss or gradient", "not finite"),
     Figure("stability.overflows", "steps skipped because fp16 overflowed", "{} fp16 overflows", "not finite"),
-    Figure("coverage", "how often and on how much it was judged", compute=progress.coverage),
+    Figure("coverage", "how often and on what it was judged", compute=lambda run: {"evaluations": len(run.evaluations),
+           "examples": progress.dev_examples(run), "interval": progress.interval(run)}),
     Figure("coverage.evaluations", "how many there were", "{} evaluations", "coverage"),
     Figure("coverage.interval.<end>", "95 % interval of eval.metric at the best evaluation: low, high, and by what, "
            "bootstrap over the examples or Wilson"),
@@ -224,15 +225,13 @@ ONE_RUN = tuple(figure for figures in SECTIONS.values() for figure in figures)
 ROWS = (
     Figure("rows[]", "runs that share all but seed and fold, the best row first"),
     Figure("rows[].row", "its number, from 0", texts.row_name),
-    Figure("rows[].runs[]", "the names of the runs", lambda runs, _: str(len(runs)), "n"),
-    Figure("rows[].<figure>", "label: what tells it apart from the others; seeds; metric: its eval.metric; ended: "
-           "whether its runs have; sound: whether one of them is; else it leads in nothing; scaling of its adapters; "
-           "epochs and steps that were planned"),
+    Figure("rows[].runs[]", "the names of the runs", lambda runs, _: str(len(runs))),
+    Figure("rows[].<figure>", "label: what tells it apart from the others; folders and seeds of its runs; metric: its "
+           "eval.metric; ended: whether its runs have; sound: whether one of them is; else it leads in nothing; "
+           "scaling of its adapters; epochs and steps that were planned"),
     Figure("rows[].metrics.<metric>", "mean, sd, n of each metric at the runs' best evaluations", texts.metrics),
-    Figure("rows[].final_minus_best", "last value of eval.metric less the best; mean, sd, n",
-           lambda found, row: mean_sd(found, row["metric"]), "since best"),
     Figure("rows[].settings.<setting>", "the row's value of each setting in which the runs differ",
-           lambda found, _: {key: in_words(value) for key, value in found.items()}),
+           lambda found, row: {key: in_words(value) for key, value in found.items() if value != row["label"]}),
     Figure("rows[].by_epoch[]", "eval.metric at the last evaluation of each epoch; mean, sd, n",
            lambda found, row: {f"epoch {i}": mean_sd(each, row["metric"]) for i, each in enumerate(found, 1)}),
     Figure("rows[].scatter", "standard deviation of 20 losses around their trend; mean, sd, n",
@@ -269,7 +268,7 @@ SEVERAL_RUNS = (
     Figure("metric", "eval.metric, by which rows are ranked; null where the runs have different ones"),
     Figure("differing[]", "a setting in which the runs differ"),
     *ROWS,
-    Figure("leaders.<column>", "the number of the row (from 0) that is best in a column"),
+    Figure("leaders.<metric>", "the number of the row (from 0) that is best in a metric"),
     *DIFFERENCES,
     Figure("remarks[]", "what is odd about the set of runs"),
 )

@@ -1,7 +1,7 @@
 """One sentence for a reader in a hurry: what a run reached and how sure that is, or what a comparison comes to."""
 
 from experiments.config.metrics import mean_sd, number
-from experiments.report.run import look_up
+from experiments.records import look_up
 
 MOST_SETTINGS = 3  # in the name of a row; a row that differs in more goes by its first run's name
 
@@ -16,7 +16,11 @@ def of_run(s: dict) -> str:
     best, metric = s["best"], s["metric"]
     if best is None:
         return f"{s['status']} at step {s['steps']}, without an evaluation that could be the best"
-    reached = f"{metric} {number(best['metrics'][metric], metric)} ({', '.join(sureness(s))})"
+    interval, counts = look_up(s, "coverage.interval"), look_up(s, "coverage.examples") or {}
+    ends = [number(interval[end], metric) for end in ("low", "high")] if interval else []
+    sure = [f"95 % interval {ends[0]} to {ends[1]}"] if ends else []
+    sure += [f"{sum(counts.values()):,} examples"] if counts else []
+    reached = f"{metric} {number(best['metrics'][metric], metric)} ({', '.join([*sure, 'one seed'])})"
     unsound = look_up(s, "generalisation.unsound")
     if unsound:
         return f"worth nothing: {unsound}"
@@ -34,13 +38,6 @@ CLAUSES = {  # {verdict: how it is said in a sentence}
     "overfitting": ", overfitting at the end",
     "underfitting": ", underfitting",
 }
-
-
-def sureness(s: dict) -> list[str]:
-    interval, counts = look_up(s, "coverage.interval"), look_up(s, "coverage.examples") or {}
-    ends = [number(interval[end], s["metric"]) for end in ("low", "high")] if interval else []
-    found = [f"95 % interval {ends[0]} to {ends[1]}"] if ends else []
-    return [*found, *([f"{sum(counts.values()):,} examples"] if counts else []), "one seed"]
 
 
 # ---- several runs ----------------------------------------------------------------------------------------------------
@@ -73,7 +70,7 @@ def of_runs(found: dict) -> str:
     """The sentence about several runs, given comparison.compare's figures: which rows cannot be told from the first,
     and by how much the others are behind.
 
-    r16 and full are not distinguishable: f1 92.8 ± 0.9 and 92.7 ± 0.4 (p = 0.71, n = 3); r4 is 2.1 behind (p = 0.01)
+    r16 and full are not distinguishable: f1 92.8 ± 0.9 and 92.7 ± 0.4 (p = 0.71, 3 runs each); r4 is 2.1 behind (...)
     """
     rows, metric = found["rows"], found["metric"]
     if metric is None:
@@ -88,28 +85,24 @@ def of_runs(found: dict) -> str:
     if alike:
         names = " and ".join(row["label"] for row in (first, *alike))
         values = [mean_sd(row["metrics"][metric], metric) for row in alike]
-        said = [f"{names} are not distinguishable: {' and '.join([reached, *values])} ({sure(alike, tests)})"]
+        said = [f"{names} are not distinguishable: {' and '.join([reached, *values])} ({sure(alike, tests, -1)})"]
     else:
         said = [f"{first['label']} is best: {reached} (n = {len(first['runs'])})"]
-    for row in able[1:]:
-        each = tests[row["row"]]
-        behind = f"{row['label']} is {number(abs(each['difference']), metric)} behind ({sure([row], tests)})"
-        if row in unsure:
-            said.append(f"{behind}, too few runs to be sure of other seeds")
-        elif row not in alike:
-            said.append(behind)
+    for row in [row for row in able[1:] if row not in alike]:
+        behind = f"{row['label']} is {number(abs(tests[row['row']]['difference']), metric)} behind"
+        doubt = ", too few runs to be sure of other seeds" if row in unsure else ""
+        said.append(f"{behind} ({sure([row], tests, 0 if doubt else -1)}){doubt}")
     return "; ".join(said)
 
 
-def sure(rows: list[dict], tests: dict[int, dict]) -> str:
-    """ "p = 0.71, n = 3": the largest p of each row's last test, Welch's where there is one; n runs, or examples."""
-    last = [tests[row["row"]]["tests"][-1] for row in rows if tests[row["row"]]["tests"]]
-    if not last:
+def sure(rows: list[dict], tests: dict[int, dict], which: int) -> str:
+    """ "p = 0.71, 3 runs each": the largest p. which: 0 for the bootstrap, -1 for Welch's test, if there are both."""
+    found = [tests[row["row"]]["tests"][which] for row in rows if tests[row["row"]]["tests"]]
+    if not found:
         return "no test"
-    worst = max(last, key=lambda test: test["p"])
+    worst = max(found, key=lambda test: test["p"])
     p = "p < 0.001" if worst["p"] < 0.001 else f"p = {worst['p']:.2g}"
-    what = "n" if worst["test"] == "Welch's t" else "examples"
-    return f"{p}, {what} = {worst['n']:,}"
+    return f"{p}, {worst['n']:,} {'examples' if worst['test'] == 'paired bootstrap' else 'runs each'}"
 
 
 # ---- what else differs -----------------------------------------------------------------------------------------------

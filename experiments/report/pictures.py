@@ -1,18 +1,17 @@
 """Draw the README's pictures, each as one SVG for light pages and one for dark: the network with what trains in each
-phase, and, where runs/bert_phase2 is there, the course of that run.
-
-    python -m experiments.report.pictures [folder]        (the course needs matplotlib)
+phase, and, where runs/bert_phase2 is there, the course of that run, by matplotlib.
 
 What trains is read from the experiment file, so the picture says what the run does.
 """
 
-import argparse
 import json
 import re
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-from experiments.report.charts import picture
+from experiments.records import read_records
+from experiments.report.charts import curves
+from experiments.report.run import Run
 
 EXPERIMENT = Path(__file__).parents[1] / "bert_phase2.json"
 FOLDER = Path(__file__).parents[1] / "reports"
@@ -132,17 +131,14 @@ def network(phases: list[dict], shares: tuple[float, ...] = SHARES, theme: str =
 
 def main() -> None:
     """Write network-light.svg and network-dark.svg, and of a run run-light.svg and run-dark.svg."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folder", nargs="?", type=Path, default=FOLDER, help="where to write (%(default)s)")
-    parser.add_argument("--run", type=Path, default=RUN, metavar="RUN", help="the run to draw (%(default)s)")
-    arguments = parser.parse_args()
     phases = json.loads(EXPERIMENT.read_text(encoding="utf-8"))["phases"]
-    for theme in THEMES:
-        (arguments.folder / f"network-{theme}.svg").write_text(network(phases, SHARES, theme), encoding="utf-8")
-    if arguments.run.is_dir():
-        picture(arguments.run, *(arguments.folder / f"run-{theme}.svg" for theme in THEMES))
-    else:
-        print(f"{arguments.run}: no such run, so its chart was not drawn; `make run` trains it")
+    for theme, colours in THEMES.items():
+        (FOLDER / f"network-{theme}.svg").write_text(network(phases, SHARES, theme), encoding="utf-8")
+        if RUN.is_dir():  # legible at 400 pixels
+            drawn = curves({"": [Run(read_records(RUN))]}, ["loss", "metric"], colours["ink"], (4.4, 2.2))
+            (FOLDER / f"run-{theme}.svg").write_bytes(drawn)
+    if not RUN.is_dir():
+        print(f"{RUN}: no such run, so its chart was not drawn; `make run` trains it")
 
 
 if __name__ == "__main__":

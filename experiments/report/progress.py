@@ -4,7 +4,8 @@ import numpy as np
 
 from data.statistics import wilson
 from experiments.config.metrics import direction, metric_of
-from experiments.report.run import Run, look_up
+from experiments.records import look_up
+from experiments.report.run import Run
 from experiments.report.soundness import unsound
 
 RISE, FALL = 0.02, 0.05  # of the dev loss: what counts as worse again, and as still getting better
@@ -188,8 +189,3 @@ def dev_examples(run: Run) -> dict[str, int]:
     """The number of development examples of each task."""
     splits = run.start["data"]["splits"]
     return {task: found["dev"]["examples"] for task, found in splits.items() if "dev" in found}
-
-
-def coverage(run: Run) -> dict:
-    """How often and on how much the run was judged."""
-    return {"evaluations": len(run.evaluations), "examples": dev_examples(run), "interval": interval(run)}

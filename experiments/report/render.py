@@ -5,8 +5,9 @@ import textwrap
 from dataclasses import dataclass, field
 
 from data.files import one_line
+from experiments.records import look_up
 from experiments.report.figures import DIFFERENCES, ROWS, SECTIONS, WORDS, Figure
-from experiments.report.run import look_up
+from experiments.report.texts import column_of
 from experiments.terminal import WIDTH, fitting, table
 
 BOLD, GREEN, PLAIN = "\033[1m", "\033[32m", "\033[0m"
@@ -80,8 +81,7 @@ def run_report(s: dict) -> list[Block]:
     head.title = one_line(f"{s['name']}: {s['status']}, {steps}, seed {s['seed']}{written}")
     if not s["evaluations"]:
         others[0].lines.append(("evaluations", "no evaluation yet"))
-    words = Block("Words", lines=[(word, meaning) for word, meaning in WORDS.items() if word != "distinguishable"])
-    return [head, *(block for block in (*others, words) if block.rows or block.lines)]
+    return explained([head, *others])
 
 
 def comparison_report(found: dict) -> list[Block]:
@@ -89,13 +89,16 @@ def comparison_report(found: dict) -> list[Block]:
     rows, differences = block_of("Runs", ROWS, found), block_of("Against the first", DIFFERENCES, found)
     metric = found["metric"]
     rows.title += f", ranked by {metric}" if metric else ", not ranked: the runs have different eval.metric"
-    names = {figure.heading: figure.path[-1] for figure in ROWS} | {"dev loss": "loss"}
-    places = [(i, column) for i, row in enumerate(rows.rows) for column in row]
-    rows.leads = {(i, column) for i, column in places if found["leaders"].get(names.get(column, column)) == i}
+    rows.leads = {(i, short(column_of(name))) for name, i in found["leaders"].items()}
     head = Block("In short", lines=[("", found["headline"])])
     notes = Block("Notes", lines=[("note", text) for text in found["remarks"]])
-    words = Block("Words", lines=list(WORDS.items()))
-    return [block for block in (head, rows, differences, notes, words) if block.rows or block.lines]
+    return explained([head, rows, differences, notes])
+
+
+def explained(blocks: list[Block]) -> list[Block]:
+    """The blocks that have something to say, and one that explains their words."""
+    words = Block("Words", lines=[(word, meaning) for word, meaning in WORDS.items() if word in repr(blocks)])
+    return [block for block in (*blocks, words) if block.rows or block.lines]
 
 
 # ---- as text ---------------------------------------------------------------------------------------------------------
@@ -140,6 +143,6 @@ def markdown(blocks: list[Block]) -> str:
                 marked = [f"**{cell}**" if (i, column) in block.leads else cell for column, cell in cells.items()]
                 out.append(f"| {' | '.join(marked)} |")
             out.append("")
-        out += [f"- **{safe(label)}**: {safe(text)}" for label, text in block.lines]
+        out += [f"- **{safe(label)}**: {safe(text)}" if label else safe(text) for label, text in block.lines]
         out += [""] if block.lines else []
     return "\n".join(out)

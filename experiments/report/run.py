@@ -58,9 +58,7 @@ class Run:
         """The evaluation with the highest eval.metric (the lowest, for losses and errors), the first of equals. One
         whose loss is not finite is never the best: outputs that are no numbers may still hit the right label."""
         needed = (self.metric, "loss")
-        known = [
-            record for record in self.dev_records if all(record["metrics"].get(name) is not None for name in needed)
-        ]
+        known = [each for each in self.dev_records if all(each["metrics"].get(name) is not None for name in needed)]
         return max(known, key=lambda record: direction(self.metric) * record["metrics"][self.metric], default=None)
 
     @cached_property
@@ -111,10 +109,3 @@ class Run:
         loss, examples = self.train["loss"][chosen], self.train["examples"][chosen]
         known = np.isfinite(loss)
         return float(loss[known] @ examples[known] / examples[known].sum()) if examples[known].sum() else None
-
-
-def look_up(found: Any, path: str | list[str]) -> Any:
-    """The value at a dotted path, or at its keys; None where there is none."""
-    for key in path.split(".") if isinstance(path, str) else path:
-        found = found.get(key) if isinstance(found, dict) else None
-    return found

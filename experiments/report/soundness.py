@@ -4,7 +4,8 @@ a loss that nothing sane reaches."""
 from collections.abc import Iterator
 
 from experiments.config.metrics import direction, number
-from experiments.report.run import Run, look_up
+from experiments.records import look_up
+from experiments.report.run import Run
 
 GUESSING, BEYOND = "no better than guessing", "loss beyond bounds"  # verdicts, explained in figures.WORDS
 # Nats of an example (of several labels or of start and end, their mean), or squares of standardised numbers. Guessing
@@ -20,10 +21,8 @@ def unsound(run: Run) -> tuple[str, str] | None:
         for name in [f"{task}.loss" for task in run.spec["tasks"]] if several else ["loss"]:
             loss = row["metrics"].get(name)
             if loss is not None and loss > LARGEST_LOSS:
-                return (
-                    BEYOND,
-                    f"the dev {name} is {loss:.4g} at step {row['step']}; nothing sane is above {LARGEST_LOSS:g}",
-                )
+                where = f"the dev {name} is {loss:.4g} at step {row['step']}"
+                return BEYOND, f"{where}; nothing sane is above {LARGEST_LOSS:g}"
     for name, reached in baselines(run):
         value = run.best["metrics"][name]
         if direction(name) * (value - reached) < 1e-9:  # rounding aside

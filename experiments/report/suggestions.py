@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 
 from experiments.config.metrics import metric_of
+from experiments.records import look_up
 from experiments.report.progress import LEARNT, half_interval
-from experiments.report.run import look_up
 from experiments.report.soundness import GUESSING
 
 MOST = 5

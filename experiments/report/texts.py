@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from experiments.config.metrics import mean_sd, number, shown_in
-from experiments.report.run import look_up
+from experiments.records import look_up
 from experiments.terminal import duration
 
 MOST_LINES = 10  # of events, remarks and suggestions each
@@ -76,9 +76,8 @@ def gap(found: dict, report: dict) -> list[str]:
     """A line for the losses, and one for eval.metric where it is known on a sample of the training set."""
     ahead = report["generalisation"]["metric_gap"]
     mode = "evaluation" if report["generalisation"]["footing"] == "same" else "training"
-    losses = (
-        f"dev loss - training loss {found['first']:+.3f} first, {found['last']:+.3f} last, training loss in {mode} mode"
-    )
+    first, last = found["first"], found["last"]
+    losses = f"dev loss - training loss {first:+.3f} first, {last:+.3f} last, training loss in {mode} mode"
     metric = report["metric"]
     ends = [number(ahead[end], metric, "+") for end in ("first", "last")] if ahead else []
     return [losses, f"{metric} on the training sample - on dev {ends[0]} first, {ends[1]} last"] if ends else [losses]

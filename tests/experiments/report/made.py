@@ -4,7 +4,9 @@ import copy
 import json
 from pathlib import Path
 
-from experiments.report.summary import read_summary
+from experiments.records import read_records
+from experiments.report.figures import summary_of
+from experiments.report.run import Run
 
 SPEC = {"name": "made", "seed": 3, "tasks": {"qa": {"task": "span_qa"}}, "eval": {"metric": "f1"}}
 
@@ -52,6 +54,10 @@ def write(folder: Path, records: list[dict], torn: bytes = b"") -> Path:
     lines = "".join(json.dumps(record) + "\n" for record in records)
     (folder / "metrics.jsonl").write_bytes(lines.encode() + torn)
     return folder
+
+
+def read_summary(folder: Path) -> dict:
+    return summary_of(Run(read_records(folder)))
 
 
 def training(losses, every: int = 1, **fields) -> list[dict]:

@@ -3,7 +3,7 @@
 import pytest
 
 from experiments.report.comparison import compare
-from experiments.report.headline import in_words
+from experiments.report.headline import in_words, of_runs
 from tests.experiments.report.made import records, summary
 from tests.experiments.report.test_several_runs import of
 
@@ -44,9 +44,23 @@ def test_of_several_it_says_first_which_settings_cannot_be_told_apart(tmp_path):
         + runs(tmp_path, "c", [90.1, 90.3, 90.2], variant="LoRA r4")
     )
     assert found["headline"] == (
-        "LoRA r16 and full are not distinguishable: f1 92.8 ± 0.7 and 92.7 ± 0.4 (p = 0.84, n = 3); "
-        "LoRA r4 is 2.6 behind (p = 0.023, n = 3)"
+        "LoRA r16 and full are not distinguishable: f1 92.8 ± 0.7 and 92.7 ± 0.4 (p = 0.84, 3 runs each); "
+        "LoRA r4 is 2.6 behind (p = 0.023, 3 runs each)"
     )
+
+
+def test_a_difference_between_models_is_told_with_the_p_of_the_test_that_found_it():
+    """Not with that of the runs, which says that nothing was found."""
+    tests = [{"test": "paired bootstrap", "p": 0.008, "n": 1000}, {"test": "Welch's t", "p": 0.36, "n": 2}]
+    difference = {"row": 1, "difference": -2.2, "verdict": "distinguishable as models", "tests": tests}
+    row = {"ended": True, "sound": True, "runs": ["x", "y"], "metrics": {"f1": {"mean": 82.2, "sd": 0.4, "n": 2}}}
+    rows = [row | {"row": i, "label": label} for i, label in enumerate(("full", "r4"))]
+    assert of_runs({"metric": "f1", "rows": rows, "differences": [difference]}) == (
+        "full is best: f1 82.2 ± 0.4 (n = 2); "
+        "r4 is 2.2 behind (p = 0.008, 1,000 examples), too few runs to be sure of other seeds"
+    )
+    sure = difference | {"verdict": "distinguishable", "tests": [tests[0], tests[1] | {"p": 0.02, "n": 3}]}
+    assert of_runs({"metric": "f1", "rows": rows, "differences": [sure]}).endswith("behind (p = 0.02, 3 runs each)")
 
 
 def test_rows_are_named_by_what_differs(tmp_path):

@@ -8,8 +8,7 @@ import pytest
 from experiments.repetitions import flat
 from experiments.report.comparison import compare
 from experiments.report.render import comparison_report, terminal
-from experiments.report.summary import read_summary
-from tests.experiments.report.made import SPEC, records, summary, write
+from tests.experiments.report.made import SPEC, read_summary, records, summary, write
 
 
 def of(tmp_path, name: str, score: float, **spec) -> dict:
@@ -60,6 +59,8 @@ def test_scores_that_were_kept_are_compared_example_by_example(tmp_path):
     assert difference["verdict"] == "distinguishable as models"
     page = terminal(comparison_report(compare(runs)))
     assert "distinguishable as models  p < 0.001, n = 500" in page
+    # The sentence gives the p of the test by which they differ.
+    assert "(p < 0.001, 500 examples), too few runs to be sure of other seeds" in " ".join(page.split())
 
     other = {"qa": {"task": "span_qa", "data": {"dev_fraction": 0.1}}}  # as many examples, but others
     runs[0]["spec"]["tasks"] = other
@@ -173,11 +174,12 @@ def test_names_are_no_settings_but_the_optimizers_is_one(tmp_path):
     assert compare(runs)["differing"] == ["optim.name"]
 
 
-def test_adapters_are_settings_like_others(tmp_path):
+def test_of_adapters_only_what_differs_between_them_is_a_setting_and_a_run_without_has_no_rank(tmp_path):
     lora = {"rank": 16, "alpha": 32, "dropout": 0.0, "targets": ["query", "value"]}
     runs = [of(tmp_path, "full", 60.0, lora=None), of(tmp_path, "lora", 61.0, lora=lora)]
-    assert compare(runs)["differing"] == ["lora.rank", "lora.alpha", "lora.dropout", "lora.targets"]
-    assert compare([runs[1], of(tmp_path, "wide", 62.0, lora=lora | {"rank": 32})])["differing"] == ["lora.rank"]
+    assert compare(runs)["differing"] == ["lora.rank"] and len(compare(runs)["rows"]) == 2
+    wide = of(tmp_path, "wide", 62.0, lora=lora | {"rank": 32, "alpha": 64})
+    assert compare([*runs, wide])["differing"] == ["lora.rank", "lora.alpha"]
 
 
 def test_the_deciding_metric_has_a_column_and_only_known_directions_lead(tmp_path):
@@ -190,3 +192,11 @@ def test_the_deciding_metric_has_a_column_and_only_known_directions_lead(tmp_pat
     compared = compare([read_summary(write(tmp_path / str(i), each)) for i, each in enumerate(found)])
     assert "matthews" in compared["leaders"] and "ece" not in compared["leaders"]
     assert "*51.0" in terminal(comparison_report(compared))
+
+
+def test_a_variant_names_its_row_and_only_words_that_occur_are_explained(tmp_path):
+    runs = [of(tmp_path, name, score, variant=name) for name, score in (("r4", 60), ("full", 61))]
+    page = terminal(comparison_report(compare(runs)))
+    head, *rows = page.split("Runs, ranked by f1")[1].strip().splitlines()[:3]
+    assert "variant" not in head and [row.split()[:2] for row in rows] == [["1", "full"], ["2", "r4"]]
+    assert "\noverfitting " in page and "\nspike " in page and "underfitting" not in page and "oscillation" not in page
