@@ -46,15 +46,15 @@ def test_grouping_by_length_leaves_little_padding():
     grouped = sum(padded_size(b) for b in epoch_batches(Part(LENGTHS, 2800), 0, 0))
     order = np.random.default_rng(0).permutation(1003)
     shuffled = sum(padded_size(b) for b in cut_batches(order, LENGTHS, None, 2800))
-    assert 1 - LENGTHS.sum() / grouped < 0.08 < 0.4 < 1 - LENGTHS.sum() / shuffled
+    assert 1 - LENGTHS.sum() / grouped < 0.06 < 0.35 < 1 - LENGTHS.sum() / shuffled
 
 
 def test_evaluation_batches_cover_everything_once():
     assert sorted(np.concatenate(eval_batches(LENGTHS, 8192))) == list(range(1003))
 
 
-def test_batches_are_padded_to_a_multiple_of_four_and_wide_ones_of_sixteen():
-    assert [padded_width(n) for n in (1, 4, 5, 17, 63, 64, 65, 80, 81, 384)] == [4, 4, 8, 20, 64, 64, 80, 80, 96, 384]
+def test_batches_are_padded_to_a_multiple_of_four_and_wide_ones_of_eight():
+    assert [padded_width(n) for n in (1, 4, 5, 17, 63, 64, 65, 80, 81, 384)] == [4, 4, 8, 20, 64, 64, 72, 80, 88, 384]
     tokens = np.array([*range(1, 18), 5], dtype=np.int32)
     padded = collate(Tokens(tokens, np.array([0, 17, 18]), np.array([17, 1]), pad=0), np.array([0, 1]))["tokens"]
     assert padded.shape == (2, 20) and padded[1].tolist() == [5] + [0] * 19
