@@ -97,7 +97,7 @@ def keep_freed_memory(keep: bool = True) -> None:
     libc = ctypes.CDLL(None)
     M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_MMAP_MAX = -1, -3, -4  # from malloc.h
     libc.mallopt(M_MMAP_MAX, 0 if keep else 65536)
-    libc.mallopt(M_MMAP_THRESHOLD, 4 << 20)  # of what large means; without effect where nothing is mapped by itself
+    libc.mallopt(M_MMAP_THRESHOLD, 1 << 20)  # of what large means; without effect where nothing is mapped by itself
     libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1 if keep else 128 << 10)
 
 
