@@ -79,6 +79,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
             command.add_argument("--task", metavar="NAME", help="which one, of a run with several tasks")
             command.add_argument("--allow-download", action="store_true", help="fetch pretrained weights from the hub")
             command.add_argument("--device", help="auto (the default), cpu, cuda, cuda:1, mps")
+    word = next(iter(sys.argv[1:] if argv is None else argv), "")
+    if not word.startswith("-") and word not in commands.choices:
+        run = word if os.path.exists(word) else "runs/bert_phase2"
+        parser.error(f"a command comes first: {', '.join(commands.choices)}; for example eval.py summary {run}")
     return parser.parse_args(argv)
 
 

@@ -1,13 +1,14 @@
 """Printing, for both programs: lines, numbers, tables, and mistakes told in one line."""
 
 import argparse
+import difflib
 import errno
 import io
 import json
 import os
 import signal
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -41,6 +42,18 @@ def _interrupt(number: int, frame: Any) -> None:
 
 class ArgumentParser(argparse.ArgumentParser):
     """argparse, with a mistake on the command line told in one line like any other, without the whole usage."""
+
+    advice: Callable[[list[str]], str] = staticmethod(lambda words: "")  # how to write words that are no options
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse's, but what is left over is a mistake: here, where the options are known that it may mean."""
+        found, words = super().parse_known_args(args, namespace)
+        if words:
+            written = self.advice(words)
+            near = difflib.get_close_matches(words[0], self._option_string_actions, n=1, cutoff=0.7)
+            hint = f"; write {written}" if written else f"; did you mean {near[0]}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(words)}{hint}")
+        return found, words
 
     def error(self, message: str):
         self.exit(2, f"{self.prog}: {one_line(message)}; {self.prog} --help lists what there is\n")

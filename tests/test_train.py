@@ -356,7 +356,10 @@ def test_a_folder_that_is_not_a_run_is_left_alone(experiment, tmp_path, capsys):
     "arguments,message",
     [
         (["--set", 'lora.targets=["qurey"]'], "lora.targets: 'qurey' matches no linear layer; near: query"),
-        (["--set", 'phases.1.train=["layers.9"]', "phases.1.lr={}"], "'layers.9' selects no parameter"),
+        (
+            ["--set", 'phases.1.train=["layers.9"]', "phases.1.lr={}"],
+            "tiny.json: phases.1.train: 'layers.9' goes",
+        ),
         (["--set", "model.pretrained=no/such/place"], "is not a folder, not one of"),
         (["--set", "data.max_length=200"], "data.max_length: 200, but"),
         (["--set", 'phases.0.train=["head"]', 'phases.1.train=["head"]', "phases.1.lr={}"], "no phase trains the"),

@@ -90,6 +90,8 @@ def plain(values: list, value: object) -> str:
 def run_sweep(arguments, program: Path) -> int:
     """Train every member that is not finished yet, `arguments.jobs` at a time. arguments: train.py's. Returns the exit
     code: that of the member which could not be trained, or 0."""
+    if arguments.resume_anyway:
+        raise InputError("--sweep goes on with --resume; --resume-anyway is for one run")
     members = expand(arguments.exp, arguments.set)
     for member in members:
         check_folder(arguments.runs / member.name, arguments.resume, arguments.overwrite)

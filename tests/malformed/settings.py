@@ -122,13 +122,27 @@ BAD_SETTINGS = [
 
 
 BAD_ARGUMENTS = [
-    (("train alone",), "the following arguments are required: --exp"),
-    (("train", "--rseume"), "unrecognized arguments: --rseume"),
-    (("train", "--over"), "unrecognized arguments: --over"),
-    (("train", "--resume", "--overwrite"), "--resume and --overwrite exclude each other"),
+    (("train alone",), "which experiment? For example --exp exp/bert_phase2.json"),
+    (("train alone", "exp.json"), "write --exp exp.json"),
+    (("train alone", "--exp", "exp"), "exp: no such experiment; did you mean exp.json?"),
+    (("train", "optim.lr=1e-3"), "write --set optim.lr=1e-3"),
+    (("train", "--lr", "1e-3"), "write --set optim.lr=1e-3"),
+    (("train", "--model", "small"), "write --set model.pretrained=small"),
+    (("train", "--rseume"), "unrecognized arguments: --rseume; did you mean --resume?"),
+    (("train", "--over"), "unrecognized arguments: --over; did you mean --overwrite?"),
+    (("train", "--resume", "--overwrite"), "--overwrite: not allowed with argument --resume"),
     (("train", "a\nb"), "unrecognized arguments: a\\nb"),
-    (("eval alone",), "the following arguments are required: COMMAND"),
-    (("eval alone", "sumary", "x"), "invalid choice: 'sumary'"),
+    (("eval alone",), "a command comes first: summary, score, ask; for example eval.py summary runs/bert_phase2"),
+    (("eval alone", "sumary", "x"), "a command comes first: summary, score, ask"),
+    (("eval alone", "finished/tiny"), "for example eval.py summary finished/tiny"),
+    (
+        ("eval alone", "summary", "finished/tinny"),
+        "is not a run folder (no metrics.jsonl); did you mean finished/tiny?",
+    ),
+    (("eval alone", "summary", "finished"), "is not a run folder (no metrics.jsonl); runs here: finished/tiny"),
+    (("eval alone", "score", "finished/tinny", "--data", "dev.json"), "(no spec.json); did you mean finished/tiny?"),
+    (("summary", "--markdwn"), "unrecognized arguments: --markdwn; did you mean --markdown?"),
+    (("ask", "--context", "text.txt"), "is a file, and here stands the text; give --context-file"),
     (("eval alone", "score", "x"), "the following arguments are required: --data"),
     (("score", "--errors", "many"), "invalid int value: 'many'"),
     (("score", "--na-prob-thresh", "x"), "invalid float value: 'x'"),
@@ -139,7 +153,7 @@ BAD_ARGUMENTS = [
     (("summary", "--threshold", "0"), "--threshold: a relative change, above 0"),
     (("summary", "--threshold", "x"), "invalid float value: 'x'"),
     (("summary", "--watch", "soon"), "invalid float value: 'soon'"),
-    (("summary", "nowhere"), "nowhere/metrics.jsonl: no such file"),
+    (("summary", "nowhere"), "nowhere: is not a run folder (no metrics.jsonl)"),
     (("train", "--sweep", "--resume-anyway"), "--sweep goes on with --resume"),
 ]
 
