@@ -2,6 +2,7 @@
 
 import argparse
 import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,8 @@ def read_standard_input() -> str:
 def read_contexts(arguments: argparse.Namespace) -> dict[str, str]:
     """{name: text} from --context, --context-file (a folder: its .txt and .md files), or standard input."""
     path = arguments.context_file
+    if arguments.context and os.path.isfile(arguments.context):
+        raise InputError(f"--context {arguments.context}: is a file, and here stands the text; give --context-file")
     if arguments.context is not None:
         found = {"--context": require_utf8(arguments.context, "--context")}
     elif path is None:
