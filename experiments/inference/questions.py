@@ -12,10 +12,9 @@ from data.decoding import Answers
 from data.files import InputError, read_bytes
 from data.readers import Question, read_questions
 from data.squad import Windows, token_span
-from data.squad_metrics import Scores, average, score_each
-from data.squad_official import official, score_all
+from data.squad_metrics import Scores, average, judge
 from experiments.inference.load import Scored, Trained, trained_on
-from experiments.tasks.span_qa import answer, as_row, judge, windows_of
+from experiments.tasks.span_qa import answer, as_row, judge_answers, windows_of
 
 # ---- answering -------------------------------------------------------------------------------------------------------
 
@@ -172,7 +171,7 @@ def score(trained: Trained, file: Path, errors: int) -> Scored:
     token positions, buckets, and the worst misses."""
     questions, misplaced = read_questions_to_score(file)
     answered = answer_all(trained, questions)
-    found, scores = judge(questions, answered.answers, answered.threshold)
+    found, scores = judge_answers(questions, answered.answers, answered.threshold)
     result = {
         "threshold": answered.threshold,
         "trained_on": trained_on(trained, [as_row(question) for question in questions]),
@@ -197,12 +196,10 @@ def score_predictions(
         without = next((q.id for q in questions if q.id in predictions and q.id not in null_odds), None)
         if without is not None:
             raise InputError(f"question id {without} has a prediction and no no-answer probability")
-    return {
-        "threshold": None if null_odds is None else threshold,
-        **official(questions, predictions, null_odds, threshold),
-        "missing": missing,
-        "buckets": buckets(questions, *score_all(questions, score_each(questions, predictions), null_odds, threshold)),
-    }
+    used = None if null_odds is None else threshold
+    found, scores = judge(questions, predictions, null_odds or {}, used)
+    groups = buckets(questions, scores["exact"], scores["f1"])
+    return {"threshold": used, **found, "missing": missing, "buckets": groups}
 
 
 # ---- asking ----------------------------------------------------------------------------------------------------------

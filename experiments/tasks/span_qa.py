@@ -15,7 +15,7 @@ from data.readers import Question, Row
 from data.sources import question_set, sample
 from data.splits import duplicates, mark
 from data.squad import Windows, make_windows
-from data.squad_metrics import Scores, apply_threshold, average, score_each, thresholds
+from data.squad_metrics import Scores, judge
 from experiments.config.spec import EvalSpec, SpanQATask
 from experiments.tasks.base import Evaluated, Task, predict
 from model.heads import Head, SpanHead, TaskModel
@@ -80,7 +80,7 @@ class SpanQA(Task):
     def evaluate(self, model: TaskModel, machine: Machine, split: str = "dev") -> Evaluated:
         questions, windows, usable = self._judged[split]
         answers, losses = answer(model, self.name, self.spec, questions, windows, machine, usable)
-        found, scores = judge(questions, answers, self.null_threshold)
+        found, scores = judge_answers(questions, answers, self.null_threshold)
         each = {key: 100 * np.array([values[q.id] for q in questions]) for key, values in scores.items()}
         return Evaluated({"loss": float(losses.mean()), **found}, each)
 
@@ -111,22 +111,10 @@ def answer(
     return answers, losses
 
 
-def judge(
+def judge_answers(
     questions: Sequence[Question], answers: Sequence[Answers], threshold: float | None
 ) -> tuple[dict[str, float], dict[str, Scores]]:
-    """The official figures for answers at a null threshold, and the scores of each question by its id, 0 to 1.
-
-    threshold: "" is answered where the null odds exceed it. None, for a model that always answers, leaves out the best
-    figures that any threshold would give, and which threshold that is.
-    """
+    """What `judge` says of a model's answers. threshold: None for a model that always answers."""
     texts = {question.id: answer.best for question, answer in zip(questions, answers, strict=True)}
-    each = score_each(questions, texts)
-    if threshold is None:
-        return average(questions, *each), dict(zip(("exact", "f1"), each, strict=True))
     odds = {question.id: answer.null_odds for question, answer in zip(questions, answers, strict=True)}
-    best = thresholds(questions, texts, *each, odds)
-    scores = {}
-    for key, of_best_texts in zip(("exact", "f1"), each, strict=True):
-        scores[key] = apply_threshold(questions, of_best_texts, odds, threshold)
-        scores[f"best_{key}"] = apply_threshold(questions, of_best_texts, odds, best[f"best_{key}_thresh"])
-    return average(questions, scores["exact"], scores["f1"]) | best, scores
+    return judge(questions, texts, odds, threshold)
