@@ -88,8 +88,6 @@ def duration(seconds: float) -> str:
 
 def clock_line(clock: dict[str, float]) -> str:
     """ "training 2 min 09 s (data 0.2 s), evaluation 13.4 s, checkpoints 0.3 s" """
-    if "eval" not in clock:  # no evaluation yet
-        return f"training {duration(clock['train'])}"
     return (
         f"training {duration(clock['train'])} (data {duration(clock['data'])}), "
         f"evaluation {duration(clock['eval'])}, checkpoints {duration(clock['checkpoint'])}"

@@ -16,7 +16,6 @@ from experiments.inference.show import print_answers, print_label_answers, print
 from experiments.records import json_safe
 from experiments.repetitions import average_repetitions
 from experiments.terminal import say, say_json
-from experiments.training.identity import as_json
 
 MODULES: dict[str, Any] = {"span_qa": questions} | dict.fromkeys(("classification", "multi_label", "regression"), texts)
 
@@ -80,7 +79,7 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
                 raise InputError(f"{folder}: is of another kind than {runs[0]}; score them apart")
             data |= scored.counts
             data["runs"].append({"run": str(folder), **scored.result})
-            specs.append(as_json(trained.spec))
+            specs.append(json_safe(trained.spec))
             origins.append(trained.origin)
             base, own = (arguments.out, folder.resolve().name) if arguments.out else (trained.folder, "predictions")
             out = plain_folder(base, own, *([arguments.task] if arguments.task else []), arguments.data.name)

@@ -24,10 +24,10 @@ from typing import IO
 from data.files import InputError
 from experiments.config.check import open_folds, read_spec
 from experiments.config.spec import ONLY, Spec
-from experiments.records import FILE, read_records
+from experiments.records import FILE, json_safe, read_records
 from experiments.terminal import say
 from experiments.training.folder import check_folder
-from experiments.training.identity import as_json, differences
+from experiments.training.identity import differences
 from model.machine import cores
 
 MOST_RUNS = 1000  # more are a slip of the keyboard
@@ -187,7 +187,7 @@ def is_finished(folder: Path) -> bool:
 
 def check_same(folder: Path, spec: Spec) -> None:
     """Raise InputError where a finished run is of other settings than are asked for now."""
-    changed = differences(as_json(spec), as_json(read_spec(folder / "spec.json")))
+    changed = differences(json_safe(spec), json_safe(read_spec(folder / "spec.json")))
     changed = [text for text in changed if not text.startswith("runtime.")]
     if changed:
         raise InputError(
