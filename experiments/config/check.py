@@ -137,10 +137,10 @@ def check_entry(entry: str, where: str) -> None:
 def check_task(task: TaskSpec, where: str) -> None:
     """One task's data and loss. where: "tasks.NAME.", for the messages."""
     if isinstance(task, SpanQATask):
-        check_files(task.data, [], where)
+        check_files(task.data, where)
         check_windows(task.data, where)
     elif isinstance(task.data, TextData):
-        check_files(task.data, [key for key in ("dev_fraction", "folds") if getattr(task.data, key) is not None], where)
+        check_files(task.data, where)
         check_columns(task.data, where)
     if isinstance(task, ClassificationTask):
         loss = task.loss
@@ -150,9 +150,9 @@ def check_task(task: TaskSpec, where: str) -> None:
             raise InputError(f"{where}loss.class_weight_cap: caps balanced class_weights, which are not set")
 
 
-def check_files(data: SpanQAData | TextData, splits: list[str], where: str) -> None:
-    """Check the source of a task's examples and of its development set. splits: the settings that carve one out of the
-    training files."""
+def check_files(data: SpanQAData | TextData, where: str) -> None:
+    """Check the source of a task's examples and of its development set."""
+    splits = [key for key in ("dev_fraction", "folds") if getattr(data, key, None) is not None]  # instead of dev
     if data.source != "files":
         used = [key for key in ("train", "dev", *splits) if getattr(data, key)]
         if used:

@@ -67,9 +67,8 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
     runs = list({folder.resolve(): folder for folder in arguments.runs}.values())  # one run twice is no second seed
     if arguments.out and len({folder.resolve().name for folder in runs}) < len(runs):
         raise InputError("--out: two of the runs have the same name; score them apart")
-    data: dict[str, Any] = {"data": str(arguments.data), "runs": []}
-    specs: list[dict] = []
-    origins: list[dict] = []
+    data: dict[str, Any] = {"data": str(arguments.data)}
+    scores: list[tuple[dict, dict, dict]] = []  # each run's result, settings and origin
     trouble: InputError | OSError | None = None
     for folder in runs:
         try:
@@ -78,22 +77,18 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
             if data.setdefault("kind", scored.kind) != scored.kind:
                 raise InputError(f"{folder}: is of another kind than {runs[0]}; score them apart")
             data |= scored.counts
-            data["runs"].append({"run": str(folder), **scored.result})
-            specs.append(json_safe(trained.spec))
-            origins.append(trained.origin)
+            result = {"run": str(folder), **scored.result}
+            scores.append((result, json_safe(trained.spec), trained.origin))
             base, own = (arguments.out, folder.resolve().name) if arguments.out else (trained.folder, "predictions")
             out = plain_folder(base, own, *([arguments.task] if arguments.task else []), arguments.data.name)
             for name, content in scored.files.items():
                 write_text(out / name, content)
-            data["runs"][-1]["written"] = f"{out}: {', '.join(scored.files)}"
+            result["written"] = f"{out}: {', '.join(scored.files)}"
         except (InputError, OSError) as error:
             trouble = error
             break
-    ended = [i for i, origin in enumerate(origins) if origin["ended"]]
-    results, specs, origins = ([listed[i] for i in ended] for listed in (data["runs"], specs, origins))
-    data["over_seeds"], data["remarks"] = average_repetitions(results, specs, origins)
-    unfinished = [run["run"] for i, run in enumerate(data["runs"]) if i not in ended]
-    data["remarks"] += [f"{run} has not ended; it is in no average" for run in unfinished]
+    data["runs"] = [result for result, _, _ in scores]
+    data["over_seeds"], data["remarks"] = average_repetitions(scores)
     return data, trouble
 
 
