@@ -71,26 +71,6 @@ def prediction_files(answered: Answered) -> dict[str, str]:
     return {name: json.dumps(each, indent=2, ensure_ascii=False) + "\n" for name, each in contents.items()}
 
 
-def token_spans(chars: np.ndarray, answers: Sequence[tuple[str, int]]) -> list[tuple[int, int]]:
-    """First and last token of each answer (text, offset) that has any. chars [T, 2]"""
-    spans = (token_span(chars, start, start + len(text)) for text, start in answers)
-    return [span for span in spans if span is not None]
-
-
-def positions(answered: Answered) -> dict[str, float]:
-    """start_accuracy, end_accuracy and span_accuracy, in percent of the answerable questions: the answers whose first
-    token, last token, or both are those of a gold answer. "No answer" is wrong there."""
-    hits, count = np.zeros(3), sum(bool(question.answers) for question in answered.questions)
-    for number, (question, answers) in enumerate(zip(answered.questions, answered.answers, strict=True)):
-        if question.answers and answers.text(answered.threshold):
-            chars = answered.windows.context_chars(number)
-            gold = token_spans(chars, question.answers)
-            (first, last), *_ = token_spans(chars, [(answers.spans[0].text, answers.spans[0].start)])
-            hits += (any(g[0] == first for g in gold), any(g[1] == last for g in gold), (first, last) in gold)
-    names = ("start_accuracy", "end_accuracy", "span_accuracy")
-    return {} if not count else dict(zip(names, (100 * hits / count).tolist(), strict=True))
-
-
 QUESTION_WORDS = ("who", "what", "when", "where", "which", "why", "how")
 LENGTHS = {1: "1 word", 2: "2 words", 4: "3-4 words", 8: "5-8 words", 10**9: "9 words or more"}  # by the most words
 
@@ -126,7 +106,8 @@ def cut_off(answered: Answered, number: int) -> bool:
     rows, chars = np.flatnonzero(windows.question == number), windows.context_chars(number)
     begin = windows.context_from[rows]
     end = begin + windows.lengths[rows] - windows.context_at[rows] - 1
-    spans = token_spans(chars, question.placed)
+    found = (token_span(chars, start, start + len(text)) for text, start in question.placed)
+    spans = [span for span in found if span is not None]
     return bool(spans) and not any(((begin <= first) & (last < end)).any() for first, last in spans)
 
 
@@ -168,7 +149,7 @@ def _doubt(answered: Answered, number: int) -> float:
 
 def score(trained: Trained, file: Path, errors: int) -> Scored:
     """Score a run on a SQuAD file: official figures at the checkpoint's threshold and at the best one for this file,
-    token positions, buckets, and the worst misses."""
+    buckets, and the worst misses."""
     questions, misplaced = read_questions_to_score(file)
     answered = answer_all(trained, questions)
     found, scores = judge_answers(questions, answered.answers, answered.threshold)
@@ -177,7 +158,6 @@ def score(trained: Trained, file: Path, errors: int) -> Scored:
         "trained_on": trained_on(trained, [as_row(question) for question in questions]),
         "questions_cut": answered.windows.counts["questions_cut"],
         **found,
-        **positions(answered),
         "buckets": buckets(questions, scores["exact"], scores["f1"]),
         "errors": misses(answered, scores["f1"], errors),
     }

@@ -51,7 +51,7 @@ def test_a_scored_run_writes_the_files_that_the_official_script_reads(place, tmp
     )
     (result,) = shown["runs"]
     assert result["trained_on"] == 0
-    assert result["exact"] >= 90 and result["NoAns_f1"] >= 80 and result["span_accuracy"] >= 90
+    assert result["exact"] >= 90 and result["NoAns_f1"] >= 80
     written = tmp_path / "passwords" / "dev.json"
     predictions, nbest, odds = (
         json.loads((written / f"{name}.json").read_text()) for name in ("predictions", "nbest", "null_odds")
