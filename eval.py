@@ -29,13 +29,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     one.add_argument("--threshold", type=float, default=0.01, metavar="X", help="change of the loss that counts")
 
     one = commands.add_parser("score", help="how good a run's best model is on a file, and where it fails")
-    one.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="run folders")
+    one.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     one.add_argument("--data", type=Path, required=True, metavar="FILE", help="SQuAD's JSON, or CSV, TSV or JSONL")
     one.add_argument("--errors", type=int, default=0, metavar="N", help="show the N worst misses")
     one.add_argument("--out", type=Path, metavar="DIR", help="where predictions go (default: RUN/predictions/)")
-    one.add_argument("--predictions", type=Path, metavar="FILE", help="score this {id: text} file, without a model")
-    one.add_argument("--na-prob", type=Path, metavar="FILE", help="and its {id: no-answer probability or odds}")
-    one.add_argument("--na-prob-thresh", type=float, metavar="X", help='answer "" above it (default: 1)')
 
     one = commands.add_parser("ask", help="put questions about a text, or texts, to a run's best model")
     one.add_argument("run", type=Path, metavar="RUN", help="a run folder")

@@ -1,13 +1,12 @@
 """The commands `score` and `ask` of eval.py: arguments in, pages and files out."""
 
 import argparse
-import math
 import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from data.files import InputError, decode_text, read_bytes, read_json, require_utf8, shown
+from data.files import InputError, decode_text, read_bytes, require_utf8
 from data.readers import Row
 from data.writing import plain_folder, write_text
 from experiments.inference import questions, texts
@@ -32,34 +31,16 @@ def module_for(trained: Trained) -> Any:
 
 
 def score(arguments: argparse.Namespace) -> None:
-    """Score run folders, or somebody's predictions, on a file. Scores are shown even if a later run has none."""
-    check_score(arguments)
-    data, trouble = (score_predictions(arguments), None) if arguments.predictions else score_runs(arguments)
+    """Score run folders on a file. Scores are shown even if a later run has none."""
+    if arguments.errors < 0:
+        raise InputError("--errors: must not be negative")
+    data, trouble = score_runs(arguments)
     if data["runs"] and arguments.json:
         say_json(json_safe(data))
     elif data["runs"]:
         print_scores(data)
     if trouble:
         raise trouble
-
-
-MODELS_ONLY = ("errors", "out", "task", "device", "allow_download")
-
-
-def check_score(arguments: argparse.Namespace) -> None:
-    """Raise InputError for options that contradict each other or would do nothing."""
-    if bool(arguments.runs) == bool(arguments.predictions):
-        raise InputError("score: name run folders, or a file with --predictions")
-    useless, needed = (("na_prob",), "--predictions") if arguments.runs else (MODELS_ONLY, "run folders")
-    for name in useless:
-        if getattr(arguments, name):
-            raise InputError(f"--{name.replace('_', '-')}: goes with {needed}")
-    if arguments.na_prob_thresh is not None and not arguments.na_prob:
-        raise InputError("--na-prob-thresh: goes with --na-prob")
-    if not math.isfinite(arguments.na_prob_thresh or 0.0):
-        raise InputError("--na-prob-thresh: must be a finite number")
-    if arguments.errors < 0:
-        raise InputError("--errors: must not be negative")
 
 
 def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSError | None]:
@@ -90,34 +71,6 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
     data["runs"] = [result for result, _, _ in scores]
     data["over_seeds"], data["remarks"] = average_repetitions(scores)
     return data, trouble
-
-
-def read_mapping(path: Path, kinds: tuple[type, ...], what: str) -> dict:
-    """A JSON object {question id: value of one of the kinds}. Raises InputError naming the id of another value."""
-    mapping = read_json(path)
-    for key, value in mapping.items():
-        fits = isinstance(value, kinds) and not isinstance(value, bool)
-        if not fits or (not isinstance(value, str) and not abs(value) < 1e300):
-            raise InputError(f"{path}: question id {key}: expected {what}, found {shown(value)}")
-    return mapping
-
-
-def score_predictions(arguments: argparse.Namespace) -> dict:
-    """The scores of somebody's file of answers to questions."""
-    asked, misplaced = questions.read_questions_to_score(arguments.data)
-    predictions = read_mapping(arguments.predictions, (str,), "a text")
-    odds = read_mapping(arguments.na_prob, (int, float), "a number") if arguments.na_prob else None
-    threshold = 1.0 if arguments.na_prob_thresh is None else arguments.na_prob_thresh
-    result = questions.score_predictions(asked, predictions, odds, threshold)
-    return {
-        "data": str(arguments.data),
-        "kind": "span_qa",
-        "questions": len(asked),
-        "misplaced": misplaced,
-        "runs": [{"run": str(arguments.predictions), **result}],
-        "over_seeds": [],
-        "remarks": [],
-    }
 
 
 # ---- ask -------------------------------------------------------------------------------------------------------------

@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 
 from data.decoding import Answers
-from data.files import InputError, read_bytes
+from data.files import read_bytes
 from data.readers import Question, read_questions
 from data.squad import Windows, token_span
-from data.squad_metrics import Scores, average, judge
+from data.squad_metrics import Scores, average
 from experiments.inference.load import Scored, Trained, trained_on
 from experiments.tasks.span_qa import answer, as_row, judge_answers, windows_of
 
@@ -42,12 +42,6 @@ def answer_all(trained: Trained, questions: Sequence[Question]) -> Answered:
 
 
 # ---- scoring ---------------------------------------------------------------------------------------------------------
-
-
-def read_questions_to_score(file: Path) -> tuple[list[Question], int]:
-    """The questions of a SQuAD file, and how many of its answers are not where they say."""
-    questions, misplaced = read_questions({file: read_bytes(file)}, bad_answers="keep")
-    return questions, len(misplaced)
 
 
 def prediction_files(answered: Answered) -> dict[str, str]:
@@ -150,7 +144,7 @@ def _doubt(answered: Answered, number: int) -> float:
 def score(trained: Trained, file: Path, errors: int) -> Scored:
     """Score a run on a SQuAD file: official figures at the checkpoint's threshold and at the best one for this file,
     buckets, and the worst misses."""
-    questions, misplaced = read_questions_to_score(file)
+    questions, misplaced = read_questions({file: read_bytes(file)}, bad_answers="keep")
     answered = answer_all(trained, questions)
     found, scores = judge_answers(questions, answered.answers, answered.threshold)
     result = {
@@ -161,25 +155,8 @@ def score(trained: Trained, file: Path, errors: int) -> Scored:
         "buckets": buckets(questions, scores["exact"], scores["f1"]),
         "errors": misses(answered, scores["f1"], errors),
     }
-    counts = {"questions": len(questions), "misplaced": misplaced}
+    counts = {"questions": len(questions), "misplaced": len(misplaced)}
     return Scored("span_qa", counts, result, prediction_files(answered))
-
-
-def score_predictions(
-    questions: Sequence[Question], predictions: dict[str, str], null_odds: dict[str, float] | None, threshold: float
-) -> dict:
-    """Score somebody's predictions as the official script would. Raises InputError where they are for another file."""
-    missing = [question.id for question in questions if question.id not in predictions]
-    if len(missing) == len(questions):
-        raise InputError("not one of the data's questions has a prediction; are these predictions for another file?")
-    if null_odds is not None:
-        without = next((q.id for q in questions if q.id in predictions and q.id not in null_odds), None)
-        if without is not None:
-            raise InputError(f"question id {without} has a prediction and no no-answer probability")
-    used = None if null_odds is None else threshold
-    found, scores = judge(questions, predictions, null_odds or {}, used)
-    groups = buckets(questions, scores["exact"], scores["f1"])
-    return {"threshold": used, **found, "missing": missing, "buckets": groups}
 
 
 # ---- asking ----------------------------------------------------------------------------------------------------------

@@ -99,8 +99,6 @@ def working_place(place: Path) -> None:
     put(place / "exp.json", experiment())
     put(place / "train.json", squad(*map(question, range(8))))
     put(place / "dev.json", squad(question(9)))
-    put(place / "predictions.json", {"q9": "milk"})
-    put(place / "odds.json", {"q9": 0.5})
     put(place / "text.txt", CONTEXT)
     code, _, errors = run(place, ("train",))
     assert code == 0, errors

@@ -145,7 +145,6 @@ BAD_ARGUMENTS = [
     (("ask", "--context", "text.txt"), "is a file, and here stands the text; give --context-file"),
     (("eval alone", "score", "x"), "the following arguments are required: --data"),
     (("score", "--errors", "many"), "invalid int value: 'many'"),
-    (("score", "--na-prob-thresh", "x"), "invalid float value: 'x'"),
     (("ask", "--context", "a", "--context-file", "b"), "not allowed with argument"),
     (("ask", "--text", "a film"), "answers questions about a text; give --question, and no --text or --pair"),
     (("ask", "--task", "qa", "--context", "a"), "has no task 'qa'; choose one with --task: main"),
