@@ -32,7 +32,7 @@ from experiments.terminal import ArgumentParser
 from experiments.training import console, phases
 from experiments.training.build import build_model, load_base, make_optimizer, prepare_machine
 from experiments.training.checkpoint import checkpoint_due, save_best, save_last
-from experiments.training.folder import check_folder, claim, open_folder, refuse_if_busy
+from experiments.training.folder import check_free, claim, open_folder
 from experiments.training.state import Run
 from experiments.training.sweep import run_sweep
 from experiments.training.trunk import check_memory
@@ -105,9 +105,7 @@ def compute_gradients(run: Run, batches: list[np.ndarray]) -> tuple[float, float
         total += loss.detach()
         sums.tokens += int(run.tasks.lengths[rows].sum())
         sums.padded_tokens += batch["tokens"].numel()
-    penalty = phases.l1_penalty(optim, run.model)
-    if penalty is not None:  # the loss that is recorded is that of the examples alone
-        run.scaler.scale(penalty).backward()
+    phases.add_l1_gradient(optim, run.model, run.scaler)  # the loss that is recorded is that of the examples alone
     run.scaler.unscale_(run.optimizer)  # before clipping: the limit is meant for the true gradient
     trained = [p for p in run.model.parameters() if p.requires_grad]
     norm = nn.utils.clip_grad_norm_(trained, math.inf if optim.clip is None else optim.clip)
@@ -240,18 +238,16 @@ def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 1 the run cannot go on (it diverged; disk or memory is full), 2 something handed in is wrong,
     130 and 143 interrupted. If the run had begun, there is a checkpoint to go on from."""
     arguments, go_on, begun = parse_arguments(argv), console.resume_command(argv), False
-    resume = arguments.resume or arguments.resume_anyway
     try:
         if arguments.sweep:
             return run_sweep(arguments, Path(__file__))
         spec = read_spec(arguments.exp, arguments.set)
         folder = arguments.runs / spec.name
-        check_folder(folder, resume, arguments.overwrite)
-        refuse_if_busy(folder)  # better said now than after minutes of tokenizing
+        check_free(folder, arguments.resume or arguments.resume_anyway, arguments.overwrite)
         with naming(arguments.exp):
             run = set_up(spec, folder, arguments.data_root)
         with claim(folder):
-            remark = open_folder(run, resume, arguments.overwrite, arguments.resume_anyway)
+            remark = open_folder(run, arguments.resume, arguments.overwrite, arguments.resume_anyway)
             begun = True
             console.banner(run, remark)
             with contextlib.closing(run.writer):

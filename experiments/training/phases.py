@@ -82,13 +82,14 @@ def phase_table(model: nn.Module, groups: Iterable["Group"], phase: PhaseSpec, i
     return list(rows.values())
 
 
-def l1_penalty(optim: OptimSpec, model: nn.Module) -> torch.Tensor | None:
-    """optim.l1 times the sum of absolute values of what optim.l1_on names and trains now; None without such."""
+def add_l1_gradient(optim: OptimSpec, model: nn.Module, scaler: torch.amp.GradScaler) -> None:
+    """Add the gradient of optim.l1 times the sum of absolute values of what optim.l1_on names and trains now."""
     if not optim.l1:
-        return None
+        return
     parts, trained = parts_of(model), [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     sums = [p.abs().sum() for name, p in trained if any(selects(entry, name, parts[name]) for entry in optim.l1_on)]
-    return optim.l1 * torch.stack(sums).sum() if sums else None
+    if sums:
+        scaler.scale(optim.l1 * torch.stack(sums).sum()).backward()
 
 
 # ---- how fast --------------------------------------------------------------------------------------------------------
