@@ -15,33 +15,10 @@ from typing import Any
 from data.files import InputError
 from experiments.terminal import ArgumentParser, begin, refuse
 
-# ---- commands: each imports its room when it is called, because a summary should not wait for torch ------------------
-
-
-def summary(arguments: argparse.Namespace) -> None:
-    from experiments.report.summary import summarise
-
-    summarise(arguments)
-
-
-def score(arguments: argparse.Namespace) -> None:
-    from experiments.inference import commands
-
-    commands.score(arguments)
-
-
-def ask(arguments: argparse.Namespace) -> None:
-    from experiments.inference import commands
-
-    commands.ask(arguments)
-
-
-# ---- the command line ------------------------------------------------------------------------------------------------
-
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = ArgumentParser(prog="eval.py", description="Everything after training.")
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
 
     one = commands.add_parser("summary", help="what a run did, from its metrics.jsonl alone, or how several compare")
     one.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders, for example runs/bert_phase2")
@@ -50,17 +27,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     one.add_argument("--png", type=Path, metavar="FILE", help="write the charts as a picture, for Markdown")
     one.add_argument("--watch", type=float, nargs="?", const=5.0, metavar="SECONDS", help="repeat until the run ends")
     one.add_argument("--threshold", type=float, default=0.01, metavar="X", help="change of the loss that counts")
-    one.set_defaults(command=summary)
 
     one = commands.add_parser("score", help="how good a run's best model is on a file, and where it fails")
-    one.add_argument("runs", type=Path, nargs="*", metavar="RUN", help="run folders")
+    one.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     one.add_argument("--data", type=Path, required=True, metavar="FILE", help="SQuAD's JSON, or CSV, TSV or JSONL")
     one.add_argument("--errors", type=int, default=0, metavar="N", help="show the N worst misses")
     one.add_argument("--out", type=Path, metavar="DIR", help="where predictions go (default: RUN/predictions/)")
-    one.add_argument("--predictions", type=Path, metavar="FILE", help="score this {id: text} file, without a model")
-    one.add_argument("--na-prob", type=Path, metavar="FILE", help="and its {id: no-answer probability or odds}")
-    one.add_argument("--na-prob-thresh", type=float, metavar="X", help='answer "" above it (default: 1)')
-    one.set_defaults(command=score)
 
     one = commands.add_parser("ask", help="put questions about a text, or texts, to a run's best model")
     one.add_argument("run", type=Path, metavar="RUN", help="a run folder")
@@ -71,7 +43,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     given.add_argument("--context-file", type=Path, metavar="PATH", help="a file, or a folder of .txt and .md files")
     one.add_argument("--text", help="other tasks: one or more texts", **several)
     one.add_argument("--pair", help="the second text of each", **several)
-    one.set_defaults(command=ask)
 
     for name, command in commands.choices.items():
         command.add_argument("--json", action="store_true", help="for machines")
@@ -79,14 +50,33 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
             command.add_argument("--task", metavar="NAME", help="which one, of a run with several tasks")
             command.add_argument("--allow-download", action="store_true", help="fetch pretrained weights from the hub")
             command.add_argument("--device", help="auto (the default), cpu, cuda, cuda:1, mps")
+    word = next(iter(sys.argv[1:] if argv is None else argv), "")
+    if not word.startswith("-") and word not in commands.choices:
+        run = word if os.path.exists(word) else "runs/bert_phase2"
+        parser.error(f"a command comes first: {', '.join(commands.choices)}; for example eval.py summary {run}")
     return parser.parse_args(argv)
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Call a command. Its room is imported only then, because a summary should not wait for torch."""
+    if arguments.command == "summary":
+        from experiments.report.summary import summarise
+
+        summarise(arguments)
+        return
+    from experiments.inference import commands
+
+    if arguments.command == "score":
+        commands.score(arguments)
+    else:
+        commands.ask(arguments)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 1 the disk is full, 2 something handed in is wrong, 130 interrupted."""
     arguments = parse_arguments(argv)
     try:
-        arguments.command(arguments)
+        run(arguments)
     except BrokenPipeError:  # `eval.py ... | head`: the reader has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (InputError, OSError) as error:

@@ -25,14 +25,14 @@ import numpy as np
 import torch
 from torch import nn
 
-from experiments.config.check import read_spec
+from experiments.config.check import as_options, naming, read_spec
 from experiments.config.spec import Spec
 from experiments.tasks.several import Tasks
 from experiments.terminal import ArgumentParser
 from experiments.training import console, phases
 from experiments.training.build import build_model, load_base, make_optimizer, prepare_machine
 from experiments.training.checkpoint import checkpoint_due, save_best, save_last
-from experiments.training.folder import check_folder, claim, open_folder, refuse_if_busy
+from experiments.training.folder import check_free, claim, open_folder
 from experiments.training.state import Run
 from experiments.training.sweep import run_sweep
 from experiments.training.trunk import check_memory
@@ -105,10 +105,7 @@ def compute_gradients(run: Run, batches: list[np.ndarray]) -> tuple[float, float
         total += loss.detach()
         sums.tokens += int(run.tasks.lengths[rows].sum())
         sums.padded_tokens += batch["tokens"].numel()
-    penalised = phases.l1_parameters(optim, run.model)
-    if penalised:  # the loss that is recorded is that of the examples alone
-        penalty = torch.stack([parameter.abs().sum() for parameter in penalised]).sum()
-        run.scaler.scale(optim.l1 * penalty).backward()
+    phases.add_l1_gradient(optim, run.model, run.scaler)  # the loss that is recorded is that of the examples alone
     run.scaler.unscale_(run.optimizer)  # before clipping: the limit is meant for the true gradient
     trained = [p for p in run.model.parameters() if p.requires_grad]
     norm = nn.utils.clip_grad_norm_(trained, math.inf if optim.clip is None else optim.clip)
@@ -217,23 +214,23 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         allow_abbrev=False,
         epilog="example: python train.py --exp exp/squad_lora.json --data-root ~/data --set seed=1 name=squad_seed1",
     )
+    parser.advice = as_options
     add = parser.add_argument
-    add("--exp", type=Path, required=True, metavar="FILE", help="the experiment, for example exp/bert_phase2.json")
+    add("--exp", type=Path, metavar="FILE", help="the experiment, for example exp/bert_phase2.json")
     add("--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="override settings: optim.lr=3e-4")
     add("--data-root", type=Path, default=HERE / "data", metavar="DIR", help="where data files lie (default: data/)")
     add("--runs", type=Path, default=Path("runs"), metavar="DIR", help="where run folders go (default: runs/)")
     add("--sweep", action="store_true", help="train every combination under `sweep`, and every fold")
     add("--jobs", type=int, default=1, metavar="N", help="with --sweep: so many runs at a time, which share the cores")
+    add = parser.add_mutually_exclusive_group().add_argument
     add("--resume", action="store_true", help="continue the run from its last checkpoint, if it has one")
     add("--resume-anyway", action="store_true", help="the same, although settings or data differ (which is recorded)")
     add("--overwrite", action="store_true", help="replace a run of the same name")
     arguments = parser.parse_args(argv)
+    if arguments.exp is None:
+        parser.error("which experiment? For example --exp exp/bert_phase2.json")
     if not 1 <= arguments.jobs <= 1024 or (arguments.jobs > 1 and not arguments.sweep):
         parser.error("--jobs: a number from 1, for --sweep")
-    if arguments.sweep and arguments.resume_anyway:
-        parser.error("--sweep goes on with --resume; --resume-anyway is for one run")
-    if arguments.overwrite and (arguments.resume or arguments.resume_anyway):
-        parser.error("--resume and --overwrite exclude each other")
     return arguments
 
 
@@ -241,17 +238,16 @@ def main(argv: list[str] | None = None) -> int:
     """Exit codes: 0 done, 1 the run cannot go on (it diverged; disk or memory is full), 2 something handed in is wrong,
     130 and 143 interrupted. If the run had begun, there is a checkpoint to go on from."""
     arguments, go_on, begun = parse_arguments(argv), console.resume_command(argv), False
-    resume = arguments.resume or arguments.resume_anyway
     try:
         if arguments.sweep:
             return run_sweep(arguments, Path(__file__))
         spec = read_spec(arguments.exp, arguments.set)
         folder = arguments.runs / spec.name
-        check_folder(folder, resume, arguments.overwrite)
-        refuse_if_busy(folder)  # better said now than after minutes of tokenizing
-        run = set_up(spec, folder, arguments.data_root)
+        check_free(folder, arguments.resume or arguments.resume_anyway, arguments.overwrite)
+        with naming(arguments.exp):
+            run = set_up(spec, folder, arguments.data_root)
         with claim(folder):
-            remark = open_folder(run, resume, arguments.overwrite, arguments.resume_anyway)
+            remark = open_folder(run, arguments.resume, arguments.overwrite, arguments.resume_anyway)
             begun = True
             console.banner(run, remark)
             with contextlib.closing(run.writer):

@@ -136,6 +136,25 @@ def _constant(literal: str):
 HALF_OF_A_PAIR = re.compile(r"\\u[dD][89a-fA-F]")  # how JSON may smuggle in what no UTF-8 file can hold
 
 
+# What people write where JSON goes on otherwise: the last character before the parser's place, and what comes there.
+SLIPS = {
+    r".? (#|//|/\*)": "JSON has no comments; remove this one",
+    r", []}]|.? ,\s*[]}]": "a comma with nothing after it; remove it",
+    r".? ['‘’“”]": 'a text stands in straight double quotes, "like this"',
+    r".? (True|False|None)\b": "JSON says true, false and null",
+    r".? [A-Za-z_]\w*\s*[:=]": 'a name stands in double quotes, "like_this": 1',
+    r'[]}"\w] "': "a comma is missing before this",
+    r".? $": "it ends too early; a bracket is missing, or everything",
+}
+
+
+def _in_words(error: json.JSONDecodeError) -> str:
+    """What is wrong with a text that is not JSON, and where: in our words for the slips that people make."""
+    before, rest = error.doc[max(0, error.pos - 99) : error.pos].rstrip(), error.doc[error.pos : error.pos + 99]
+    found = (words for slip, words in SLIPS.items() if re.match(slip, f"{before[-1:]} {rest.strip()}"))
+    return f"line {error.lineno} column {error.colno}: {next(found, f'{error.msg}: {shown(rest)}')}"
+
+
 def parse_json(text: str):
     """Parse JSON without duplicate keys, NaN, Infinity or half characters. Raises ValueError with the place."""
     try:
@@ -143,6 +162,8 @@ def parse_json(text: str):
         if HALF_OF_A_PAIR.search(text):
             json.dumps(value, ensure_ascii=False).encode()
         return value
+    except json.JSONDecodeError as error:
+        raise ValueError(_in_words(error)) from None
     except RecursionError:
         raise ValueError("nested too deeply") from None
     except UnicodeEncodeError:

@@ -14,6 +14,7 @@ from typing import Any
 
 from data.files import InputError, decode_text, parse_json, parse_object, shown
 
+TABLES = (".csv", ".tsv", ".jsonl")
 csv.field_size_limit(2**31 - 1)  # a text may be long; what does not fit the model is cut there
 
 
@@ -189,6 +190,8 @@ def read_questions(files: Mapping[Path, bytes], bad_answers: str = "error") -> t
     seen: dict[str, Path] = {}
     misplaced: list[str] = []
     for path, data in files.items():
+        if path.suffix.lower() in TABLES:
+            raise InputError(f"{path}: is a table of labelled texts; span_qa reads SQuAD's JSON")
         for question in parse_questions(parse_object(data, path), str(path), strict=bad_answers != "keep"):
             if question.id in seen:
                 raise InputError(f"{path}: question id {question.id} is already in {seen[question.id]}")

@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Hashable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -38,16 +39,16 @@ class QuestionSet:
     misplaced: list[str]  # a remark for each answer that was left out because it is not where it says
 
 
-def question_set(
-    source: str, split: str, files: Sequence[str], limit: int | None, root: Path, bad_answers: str
-) -> QuestionSet:
-    """The questions of one split. source: "files" reads SQuAD files below `root`; "synthetic_qa" generates them."""
-    if source == "synthetic_qa":
+def question_set(data: Any, split: str, root: Path) -> QuestionSet:
+    """The questions of one split, from SQuAD files below `root`, or generated ones. data: the settings of span QA, by
+    the names that experiments/config/spec.py gives them."""
+    files, limit = getattr(data, split), getattr(data, f"{split}_limit")
+    if data.source == "synthetic_qa":
         generated = qa_dataset(split, limit or SYNTHETIC_QUESTIONS[split])
         digest = json_digest(generated)
         return QuestionSet(parse_questions(generated, f"synthetic_qa {split}"), digest, [])
     contents = read_files(root, files)
-    questions, misplaced = read_questions(contents, bad_answers)
+    questions, misplaced = read_questions(contents, data.bad_answers)
     return QuestionSet(sample(questions, limit), fingerprint(contents), misplaced)
 
 
@@ -72,17 +73,6 @@ def json_digest(made: object) -> str:
 
 
 @dataclass(frozen=True)
-class Split:
-    """Rule that tells development texts from training texts, and how many of each are used."""
-
-    dev_fraction: float | None = None  # this share of the training files, stratified
-    folds: int | None = None  # or one of this many stratified parts of them,
-    fold: int | None = None  # this one
-    train_limit: int | None = None
-    dev_limit: int | None = None
-
-
-@dataclass(frozen=True)
 class RowSets:
     """The training and development rows of an experiment."""
 
@@ -92,25 +82,18 @@ class RowSets:
     fingerprints: dict[str, str]  # {split: sha256 of what it was made from}
 
 
-def row_sets(
-    source: str,
-    train: Sequence[str],
-    dev: Sequence[str],
-    root: Path,
-    columns: Columns,
-    split: Split,
-    stratum: Callable[[Row], Hashable],
-) -> RowSets:
-    """Rows from files under `root`, or generated ones. stratum: the property by which a split is stratified."""
-    if source != "files":
-        return generated_rows(source, split)
-    rows, digest = read_rows(root, train, columns)
-    if dev:
-        kept, (judged, dev_digest) = rows, read_rows(root, dev, columns)
+def row_sets(data: Any, root: Path, columns: Columns, stratum: Callable[[Row], Hashable]) -> RowSets:
+    """Rows from files under `root`, or generated ones. data: the settings of labelled texts, likewise. stratum: the
+    property by which a split is stratified."""
+    if data.source != "files":
+        return generated_rows(data)
+    rows, digest = read_rows(root, data.train, columns)
+    if data.dev:
+        kept, (judged, dev_digest) = rows, read_rows(root, data.dev, columns)
     else:
-        (kept, judged), dev_digest = carve(rows, [stratum(row) for row in rows], split), digest
+        (kept, judged), dev_digest = carve(rows, [stratum(row) for row in rows], data), digest
     digests = {"train": digest, "dev": dev_digest}
-    return RowSets(sample(kept, split.train_limit), sample(judged, split.dev_limit), rows, digests)
+    return RowSets(sample(kept, data.train_limit), sample(judged, data.dev_limit), rows, digests)
 
 
 def read_rows(root: Path, files: Sequence[str], columns: Columns) -> tuple[list[Row], str]:
@@ -120,22 +103,22 @@ def read_rows(root: Path, files: Sequence[str], columns: Columns) -> tuple[list[
     return rows, fingerprint(contents)
 
 
-def generated_rows(source: str, split: Split) -> RowSets:
-    generate = {"synthetic_sentiment": sentiment_rows, "synthetic_rating": rating_rows}[source]
-    limits = {"train": split.train_limit, "dev": split.dev_limit}
+def generated_rows(data: Any) -> RowSets:
+    generate = {"synthetic_sentiment": sentiment_rows, "synthetic_rating": rating_rows}[data.source]
+    limits = {"train": data.train_limit, "dev": data.dev_limit}
     made = {key: generate(key, limit or SYNTHETIC_REVIEWS[key]) for key, limit in limits.items()}
     digests = {key: json_digest([(row.text, row.label) for row in rows]) for key, rows in made.items()}
     return RowSets(made["train"], made["dev"], made["train"], digests)
 
 
-def carve(rows: list[Row], strata: Sequence[Hashable], split: Split) -> tuple[list[Row], list[Row]]:
+def carve(rows: list[Row], strata: Sequence[Hashable], data: Any) -> tuple[list[Row], list[Row]]:
     """(training rows, development rows) of the training files: a fraction, or one of the folds. Raises InputError where
     there are too few different texts."""
-    if split.dev_fraction is not None:
-        shares, chosen = [1 - split.dev_fraction, split.dev_fraction], 1
+    if data.dev_fraction is not None:
+        shares, chosen = [1 - data.dev_fraction, data.dev_fraction], 1
     else:
-        assert split.folds is not None and split.fold is not None  # config/check.py has seen to it
-        shares, chosen = [1 / split.folds] * split.folds, split.fold
+        assert data.folds is not None and data.fold is not None  # config/check.py has seen to it
+        shares, chosen = [1 / data.folds] * data.folds, data.fold
     part = partition(rows, strata, shares)
     if len(set(part.tolist())) < len(shares):
         file = rows[0].where.rpartition(" line ")[0]

@@ -43,12 +43,12 @@ Scores = dict[str, float]  # by question id
 
 
 def score_each(questions: Sequence[Question], predictions: Mapping[str, str]) -> tuple[Scores, Scores]:
-    """(exact match, F1) of every question that has a prediction, each 0 to 1 and the best over its gold answers.
+    """(exact match, F1) of every question, each 0 to 1 and the best over its gold answers.
 
-    Gold answers that normalise to nothing do not count; without any, the only right answer is "".
+    Gold answers that normalise to nothing do not count; without any, the only right answer is "". A question without a
+    prediction scores 0, as in the script of version 1.1 (that of 2.0 breaks off there).
     """
-    exact: Scores = {}
-    overlap: Scores = {}
+    exact, overlap = ({question.id: 0.0 for question in questions} for _ in range(2))
     for question in questions:
         if question.id in predictions:
             golds = [text for text, _ in question.answers if normalise(text)] or [""]
@@ -59,12 +59,11 @@ def score_each(questions: Sequence[Question], predictions: Mapping[str, str]) ->
 
 
 def average(questions: Sequence[Question], exact: Scores, overlap: Scores) -> dict[str, float]:
-    """exact, f1 in percent and total, over those of the questions that have scores; the same as HasAns_* and NoAns_*
-    over those with and without an answer, where there are any."""
-    scored = [q for q in questions if q.id in exact]
+    """exact, f1 in percent and total; the same as HasAns_* and NoAns_* over the questions with and without an answer,
+    where there are any."""
     result = {}
     for prefix, kinds in (("", (True, False)), ("HasAns_", (True,)), ("NoAns_", (False,))):
-        ids = [q.id for q in scored if bool(q.answers) in kinds]
+        ids = [q.id for q in questions if bool(q.answers) in kinds]
         if ids:
             result[f"{prefix}exact"] = 100.0 * sum(exact[i] for i in ids) / len(ids)
             result[f"{prefix}f1"] = 100.0 * sum(overlap[i] for i in ids) / len(ids)
@@ -75,9 +74,10 @@ def average(questions: Sequence[Question], exact: Scores, overlap: Scores) -> di
 def apply_threshold(
     questions: Sequence[Question], scores: Scores, null_odds: Mapping[str, float], threshold: float
 ) -> Scores:
-    """The scores if every question whose null odds exceed the threshold is answered with ""."""
+    """The scores if every answer whose question's null odds exceed the threshold is replaced by ""."""
     answerable = {question.id: bool(question.answers) for question in questions}
-    return {i: float(not answerable[i]) if null_odds[i] > threshold else score for i, score in scores.items()}
+    empty = {i: float(not answerable[i]) for i, odds in null_odds.items() if i in scores and odds > threshold}
+    return scores | empty
 
 
 def best_threshold(
@@ -103,15 +103,21 @@ def best_threshold(
     return 100.0 * best / len(scores), threshold
 
 
-def thresholds(
-    questions: Sequence[Question],
-    texts: Mapping[str, str],
-    exact: Scores,
-    overlap: Scores,
-    null_odds: Mapping[str, float],
-) -> dict[str, float]:
-    """best_exact, best_exact_thresh, best_f1, best_f1_thresh."""
-    result = {}
-    for name, scores in (("exact", exact), ("f1", overlap)):
-        result[f"best_{name}"], result[f"best_{name}_thresh"] = best_threshold(questions, texts, scores, null_odds)
-    return result
+def judge(
+    questions: Sequence[Question], texts: Mapping[str, str], null_odds: Mapping[str, float], threshold: float | None
+) -> tuple[dict[str, float], dict[str, Scores]]:
+    """The official figures for the best answers at a null threshold, and the scores of each question, 0 to 1.
+
+    threshold: "" is answered where the null odds exceed it. None, for a model that always answers, leaves out the best
+    figures that any threshold would give, and which threshold that is.
+    """
+    scores = dict(zip(("exact", "f1"), score_each(questions, texts), strict=True))
+    best: dict[str, float] = {}
+    if threshold is not None:
+        answered = {i: odds for i, odds in null_odds.items() if i in texts}
+        for name, of_texts in list(scores.items()):
+            best[f"best_{name}"], limit = best_threshold(questions, texts, of_texts, answered)
+            best[f"best_{name}_thresh"] = limit
+            scores[name] = apply_threshold(questions, of_texts, answered, threshold)
+            scores[f"best_{name}"] = apply_threshold(questions, of_texts, answered, limit)
+    return average(questions, scores["exact"], scores["f1"]) | best, scores

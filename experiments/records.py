@@ -14,8 +14,10 @@ FIELDS says what readers see of a record, and what it must be. training/writer.p
 """
 
 import dataclasses
+import difflib
 import io
 import math
+import os
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -159,9 +161,6 @@ FIELDS = {
     "event": {"event": _is_text, "message": _or_null(_is_text)},
     "end": {"reason": _is_text, "clock": _is_clock, "best_bytes": _or_null(_is_whole)},
 }
-# {kind: [(dotted field, what it must be)]}, and {kind: the fields at the top of its records}
-CHECKS = {kind: list((COMMON | fields).items()) for kind, fields in FIELDS.items()}
-SEEN = {kind: dict.fromkeys(path.partition(".")[0] for path, _ in checks) for kind, checks in CHECKS.items()}
 
 
 def look_up(found: Any, path: str | list[str]) -> Any:
@@ -171,14 +170,21 @@ def look_up(found: Any, path: str | list[str]) -> Any:
     return found
 
 
-def fault(record) -> str | None:
-    """Why a line's value cannot be used as a record, or None."""
-    if not isinstance(record, dict) or not _is_text(record.get("kind")):
-        return "is not a record"
-    for path, holds in CHECKS.get(record["kind"], COMMON.items()):
-        if not holds(record.get(path) if "." not in path else look_up(record, path)):
-            return f"is a record of kind {record['kind']!r} without a usable {path!r}"
-    return None
+def read_record(line: bytes) -> dict:
+    """The record that a line holds, as readers see it. Raises ValueError saying why it is none."""
+    try:
+        record = parse_json(line.decode())
+    except ValueError:  # UnicodeDecodeError is one
+        record = None
+    kind = look_up(record, "kind")
+    if not _is_text(kind):
+        raise ValueError("is not a record")
+    checks = COMMON | FIELDS.get(kind, {})
+    for path, holds in checks.items():
+        if not holds(look_up(record, path)):
+            raise ValueError(f"is a record of kind {kind!r} without a usable {path!r}")
+    seen = ("kind", *(path.partition(".")[0] for path in checks))
+    return {name: record[name] for name in seen if name in record}
 
 
 # ---- reading ---------------------------------------------------------------------------------------------------------
@@ -221,36 +227,33 @@ class Records:
         return bool(self.records) and self.records[-1]["kind"] == "end" and self.records[-1]["reason"] != "diverged"
 
 
-def _parse(line: bytes) -> tuple[dict | None, str | None]:
-    """(record, None), or (None, why there is none); (None, None) for an empty line."""
-    if not line.strip():
-        return None, None
-    try:
-        record = parse_json(line.decode())
-    except ValueError:  # UnicodeDecodeError is one
-        record = None
-    wrong = fault(record)
-    if record is None or wrong is not None:
-        return None, wrong
-    kind = record["kind"]
-    return {"kind": kind} | {name: record[name] for name in SEEN.get(kind, COMMON) if name in record}, None
+def run_folder(folder: Path, needed: str) -> Path:
+    """The last complete version of a run's folder. needed: a file that it must have. Raises InputError, with the name
+    of a run nearby that may be meant, for what is no run's folder."""
+    there = surviving(folder) or folder
+    if (there / needed).is_file():
+        return there
+    places = (folder.parent, *folder.glob("*"), *folder.parent.glob("*"), *Path("runs").glob("*"))
+    others = [place for place in places if os.path.isfile(place / FILE) and place.resolve() != folder.resolve()]
+    runs = {place.name: str(place) for place in others}
+    near = difflib.get_close_matches(folder.name.removesuffix(".json"), runs, n=1)
+    listed = ", ".join(sorted(runs.values())[:5]) or "none; train.py makes them, in runs/"
+    hint = f"did you mean {runs[near[0]]}?" if near else f"runs here: {listed}"
+    raise InputError(f"{folder}: is not a run folder (no {needed}); {hint}")
 
 
 def read_records(folder: Path) -> Records:
     """The records of a run folder. A line that cannot be used is a remark; so is a torn last one (the run was killed
     while writing it). Raises InputError where there is no readable metrics.jsonl."""
-    path = (surviving(folder) or folder) / FILE
-    if not path.is_file():
-        raise InputError(f"{path}: no such file; is {folder} a run folder?")
+    path = run_folder(folder, FILE) / FILE
     found, remarks = [], []
     for number, line in enumerate(io.BytesIO(read_bytes(path)), 1):
         if not line.endswith(b"\n"):
             remarks.append(f"{path}: line {number} is torn (the run was stopped while writing it); ignored")
-            continue
-        record, wrong = _parse(line)
-        if record is not None:
-            found.append(record)
-        if wrong is not None:
-            remarks.append(f"{path}: line {number} {wrong}; ignored")
+        elif line.strip():
+            try:
+                found.append(read_record(line))
+            except ValueError as error:
+                remarks.append(f"{path}: line {number} {error}; ignored")
     written = datetime.fromtimestamp(min(max(0.0, path.stat().st_mtime), LAST_SECOND), UTC)
     return Records(folder, found, remarks, written.isoformat(timespec="seconds"))

@@ -53,13 +53,14 @@ def spread(values: list[float]) -> dict:
     return {"mean": statistics.fmean(values), "sd": sd, "n": len(values)}
 
 
-def average_repetitions(results: list[dict], specs: list[dict], origins: list[dict]) -> tuple[list[dict], list[str]]:
+def average_repetitions(scores: list[tuple[dict, dict, dict]]) -> tuple[list[dict], list[str]]:
     """Scores averaged over repetitions: {"runs": their names, metric: {"mean", "sd", "n"}, ...} for each set of two or
-    more; and a remark on each run that is there twice. results: of `eval.py score`; specs: that of each result's run;
-    origins: its data and weights, by their fingerprints."""
-    runs = list(zip(results, specs, origins, strict=True))
-    identities = [identity_of(spec, origin) for _, spec, origin in runs]
-    runs, remarks = distinct(runs, identities, [result["run"] for result in results])
+    more; and a remark on each run that does not count: it is there twice, or has not ended. scores: of each run, the
+    result of `eval.py score`, its settings, and its data and weights by their fingerprints."""
+    remarks = [f"{result['run']} has not ended; it is in no average" for result, _, run in scores if not run["ended"]]
+    ended = [each for each in scores if each[2]["ended"]]
+    identities = [identity_of(spec, origin) for _, spec, origin in ended]
+    runs, repeated = distinct(ended, identities, [result["run"] for result, _, _ in ended])
     groups: dict[str, list[dict]] = {}
     for result, spec, origin in runs:
         groups.setdefault(repr((settings_of(spec), origin)), []).append(result)
@@ -69,4 +70,4 @@ def average_repetitions(results: list[dict], specs: list[dict], origins: list[di
             shared = [key for key in members[0] if all(isinstance(m.get(key), float) for m in members)]
             figures = {key: spread([m[key] for m in members]) for key in shared}
             averaged.append({"runs": [m["run"] for m in members], **figures})
-    return averaged, remarks
+    return averaged, repeated + remarks

@@ -1,13 +1,14 @@
 """Printing, for both programs: lines, numbers, tables, and mistakes told in one line."""
 
 import argparse
+import difflib
 import errno
 import io
 import json
 import os
 import signal
 import sys
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Any, TextIO
 
 from tqdm import tqdm
@@ -42,6 +43,18 @@ def _interrupt(number: int, frame: Any) -> None:
 class ArgumentParser(argparse.ArgumentParser):
     """argparse, with a mistake on the command line told in one line like any other, without the whole usage."""
 
+    advice: Callable[[list[str]], str] = staticmethod(lambda words: "")  # how to write words that are no options
+
+    def parse_known_args(self, args=None, namespace=None):
+        """As argparse's, but what is left over is a mistake: here, where the options are known that it may mean."""
+        found, words = super().parse_known_args(args, namespace)
+        if words:
+            written = self.advice(words)
+            near = difflib.get_close_matches(words[0], self._option_string_actions, n=1, cutoff=0.7)
+            hint = f"; write {written}" if written else f"; did you mean {near[0]}?" if near else ""
+            self.error(f"unrecognized arguments: {' '.join(words)}{hint}")
+        return found, words
+
     def error(self, message: str):
         self.exit(2, f"{self.prog}: {one_line(message)}; {self.prog} --help lists what there is\n")
 
@@ -75,8 +88,6 @@ def duration(seconds: float) -> str:
 
 def clock_line(clock: dict[str, float]) -> str:
     """ "training 2 min 09 s (data 0.2 s), evaluation 13.4 s, checkpoints 0.3 s" """
-    if "eval" not in clock:  # no evaluation yet
-        return f"training {duration(clock['train'])}"
     return (
         f"training {duration(clock['train'])} (data {duration(clock['data'])}), "
         f"evaluation {duration(clock['eval'])}, checkpoints {duration(clock['checkpoint'])}"

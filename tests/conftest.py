@@ -76,6 +76,7 @@ def experiment(tmp_path, small_checkpoint):
         raw = {
             "model": {"pretrained": str(small_checkpoint)},
             "lora": {"rank": 4, "alpha": 8},
+            "task": "span_qa",
             "data": {
                 "source": "synthetic_qa",
                 "train_limit": 80,

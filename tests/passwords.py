@@ -82,6 +82,7 @@ def write(folder: Path) -> Path:
             "doc_stride": 24,
             "max_query_length": 16,
         },
+        "task": "span_qa",
         "phases": [{"name": "one", "epochs": 3, "train": ["head", "lora"]}],
         "optim": {"lr": 3e-3},
         "eval": {"metric": "best_f1"},

@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 
 import eval as eval_py
 import train
+from data import squad_metrics
 from data.squad_metrics import score_each
 from experiments.tasks import base, span_qa
 from experiments.tasks.base import Evaluated
@@ -153,7 +154,7 @@ def test_scores_of_examples_are_what_the_metrics_are_means_of(experiment, tmp_pa
 def test_an_evaluation_scores_each_answer_once(experiment, tmp_path, monkeypatch):
     """Of questions without an answer too, whose scores at three thresholds are wanted."""
     run, calls = set_up(experiment(), tmp_path), []
-    monkeypatch.setattr(span_qa, "score_each", lambda *a: calls.append(1) or score_each(*a))
+    monkeypatch.setattr(squad_metrics, "score_each", lambda *a: calls.append(1) or score_each(*a))
     found = run.tasks.evaluate(run.model, run.machine)
     assert len(calls) == 1 and found.scores.keys() == {"exact", "f1", "best_exact", "best_f1"}
 
@@ -356,7 +357,10 @@ def test_a_folder_that_is_not_a_run_is_left_alone(experiment, tmp_path, capsys):
     "arguments,message",
     [
         (["--set", 'lora.targets=["qurey"]'], "lora.targets: 'qurey' matches no linear layer; near: query"),
-        (["--set", 'phases.1.train=["layers.9"]', "phases.1.lr={}"], "'layers.9' selects no parameter"),
+        (
+            ["--set", 'phases.1.train=["layers.9"]', "phases.1.lr={}"],
+            "tiny.json: phases.1.train: 'layers.9' goes",
+        ),
         (["--set", "model.pretrained=no/such/place"], "is not a folder, not one of"),
         (["--set", "data.max_length=200"], "data.max_length: 200, but"),
         (["--set", 'phases.0.train=["head"]', 'phases.1.train=["head"]', "phases.1.lr={}"], "no phase trains the"),

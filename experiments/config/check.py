@@ -1,13 +1,16 @@
 """Reads an experiment file into a checked spec: overrides, short forms, combinations that make no sense."""
 
+import contextlib
 import dataclasses
+import difflib
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 
 from data.files import InputError, read_json, shown
-from experiments.config.metrics import DEFAULTS, NUMBER, SPAN, deciding
-from experiments.config.parse import build, override
+from experiments.config.metrics import DEFAULTS, NUMBER, deciding
+from experiments.config.parse import build, override, settings_called
 from experiments.config.spec import (
     LAYER_RANGE,
     ONLY,
@@ -30,10 +33,10 @@ TOP = ("task", "data", "loss", "decoding", "pooling")  # settings of a single ta
 
 def write_out_tasks(raw: dict) -> None:
     """Move the settings of a single task to where several tasks have theirs: {"task": "span_qa", "data": {}} becomes
-    {"tasks": {"main": {"task": "span_qa", "data": {}}}}. Without a `task`, it is span_qa."""
+    {"tasks": {"main": {"task": "span_qa", "data": {}}}}."""
     own = {key: raw.pop(key) for key in TOP if key in raw}
     if "tasks" not in raw:
-        raw["tasks"] = {ONLY: {"task": SPAN, **own}}
+        raw["tasks"] = {ONLY: own}
     elif own:
         raise InputError(f"{next(iter(own))}: with tasks, each task has its own; move it there")
 
@@ -59,21 +62,13 @@ def expand_gradual(phases: tuple[PhaseSpec, ...]) -> tuple[PhaseSpec, ...]:
         if "layers" in phase.train or "all" in phase.train:
             raise InputError(f"phases.{i}.gradual: would add layers that the phase trains from its beginning")
         first, last = int(found[1]), int(found[2] or found[1])
-        order = range(first, last - 1, -1) if first >= last else range(first, last + 1)
-        rate = phase.lr.get("layers")
-        others = {key: value for key, value in phase.lr.items() if key != "layers"}
-        for count in range(1, len(order) + 1):
-            added = [f"layers.{layer}" for layer in order[:count]]
-            expanded.append(
-                dataclasses.replace(
-                    phase,
-                    name=f"{phase.name}-{added[-1]}",
-                    epochs=phase.epochs / len(order),
-                    train=(*phase.train, *added),
-                    lr=others | ({name: rate for name in added} if rate is not None else {}),
-                    gradual=None,
-                )
-            )
+        step = -1 if first >= last else 1
+        layers = [f"layers.{layer}" for layer in range(first, last + step, step)]
+        for count, newest in enumerate(layers, 1):
+            lr = {key: rate for key, rate in phase.lr.items() if key != "layers"}
+            lr |= {layer: phase.lr["layers"] for layer in layers[:count] if "layers" in phase.lr}
+            name, epochs, train = f"{phase.name}-{newest}", phase.epochs / len(layers), (*phase.train, *layers[:count])
+            expanded.append(dataclasses.replace(phase, name=name, epochs=epochs, train=train, lr=lr, gradual=None))
     return tuple(expanded)
 
 
@@ -115,6 +110,8 @@ def check_phases(spec: Spec) -> None:
             raise InputError(f"phases.{i}.name: {shown(phase.name)} is there twice")
         if not phase.train:
             raise InputError(f"phases.{i}.train: nothing would train")
+        for entry in phase.train:
+            check_entry(entry, f"phases.{i}.train")
         if "lora" in phase.train and spec.lora is None:
             raise InputError(f"phases.{i}.train: 'lora' cannot train, because the experiment has no lora group")
         for key in phase.lr:
@@ -122,13 +119,28 @@ def check_phases(spec: Spec) -> None:
                 raise InputError(f"phases.{i}.lr.{key}: not in this phase's train list ({', '.join(phase.train)})")
 
 
+PARTS = ("head", "lora", "embeddings", "layers", "all")
+MEANT = {"adapter": "lora", "adapters": "lora", "classifier": "head", "encoder": "layers"}  # by what others call parts
+
+
+def check_entry(entry: str, where: str) -> None:
+    """Raise InputError, before minutes of tokenizing, for an entry of a train list that is no part of any model.
+    (training/phases.py knows which layers and names this one has.)"""
+    if entry in PARTS or LAYER_RANGE.fullmatch(entry) or re.search(r"[*?[]|^(encoder|head)\.", entry):
+        return
+    layer = re.sub(r"\D*", "layers.", entry[:20], count=1)  # layer.3, layer3 -> layers.3
+    near = [MEANT[entry]] if entry in MEANT else difflib.get_close_matches(entry, (layer, *PARTS), n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"write {', '.join(PARTS)}, layers.4, layers.4-5, or a glob"
+    raise InputError(f"{where}: {shown(entry)} is no part of the model; {hint}")
+
+
 def check_task(task: TaskSpec, where: str) -> None:
     """One task's data and loss. where: "tasks.NAME.", for the messages."""
     if isinstance(task, SpanQATask):
-        check_files(task.data, [], where)
+        check_files(task.data, where)
         check_windows(task.data, where)
     elif isinstance(task.data, TextData):
-        check_files(task.data, [key for key in ("dev_fraction", "folds") if getattr(task.data, key) is not None], where)
+        check_files(task.data, where)
         check_columns(task.data, where)
     if isinstance(task, ClassificationTask):
         loss = task.loss
@@ -138,9 +150,9 @@ def check_task(task: TaskSpec, where: str) -> None:
             raise InputError(f"{where}loss.class_weight_cap: caps balanced class_weights, which are not set")
 
 
-def check_files(data: SpanQAData | TextData, splits: list[str], where: str) -> None:
-    """Check the source of a task's examples and of its development set. splits: the settings that carve one out of the
-    training files."""
+def check_files(data: SpanQAData | TextData, where: str) -> None:
+    """Check the source of a task's examples and of its development set."""
+    splits = [key for key in ("dev_fraction", "folds") if getattr(data, key, None) is not None]  # instead of dev
     if data.source != "files":
         used = [key for key in ("train", "dev", *splits) if getattr(data, key)]
         if used:
@@ -244,12 +256,39 @@ def resolve(raw: dict, assignments: list[str], sweeping: bool) -> Spec:
 def read_spec(path: Path, assignments: list[str] | None = None, sweeping: bool = False) -> Spec:
     """An experiment file with `--set` assignments applied -> the resolved spec. sweeping: it may be a set of runs.
     Raises InputError naming the file and the setting as it stands there."""
-    if not path.exists():
-        own = ", ".join(sorted(os.path.relpath(file) for file in Path(__file__).parents[1].glob("*.json")))
-        raise InputError(f"{path}: no such experiment; the project's own are {own}")
+    if path.is_dir() or not path.exists():
+        own = sorted(Path(__file__).parents[1].glob("*.json"))
+        known = {file.stem: file for file in (*own, *path.glob("*.json"), *path.parent.glob("*.json"))}
+        near = difflib.get_close_matches(path.stem, known, n=1)
+        listed = f"those of the project are in experiments/: {', '.join(file.name for file in own)}"
+        hint = f"did you mean {os.path.relpath(known[near[0]])}?" if near else listed
+        fault = "is a folder; a file is needed" if path.is_dir() else "no such experiment"
+        raise InputError(f"{path}: {fault}; {hint}")
     raw = read_json(path)
     raw.setdefault("name", path.stem)
-    try:
+    with naming(path):
         return resolve(raw, assignments or [], sweeping)
+
+
+@contextlib.contextmanager
+def naming(path: Path) -> Iterator[None]:
+    """Add to an InputError which experiment file it is about. It names settings as they stand there."""
+    try:
+        yield
     except InputError as error:
         raise InputError(f"{path}: {str(error).replace(f'tasks.{ONLY}.', '')}") from None
+
+
+def as_options(words: list[str]) -> str:
+    """How to write words that are no options of train.py: "" where nobody knows.
+
+    ["exp/a.json"] -> --exp exp/a.json; ["optim.lr=1e-3"], ["--lr", "1e-3"], ["--lr=1e-3"] -> --set optim.lr=1e-3
+    """
+    for word in words:
+        if word.endswith(".json") and "=" not in word:
+            return f"--exp {word}"
+    key, equals, value = words[0].lstrip("-").partition("=")
+    key = key.replace("-", "_")
+    names = [key] if "." in key else settings_called(Spec, key)
+    value = value if equals else " ".join(words[1:2]) or "..."
+    return f"--set {names[0]}={value}" if names else ""

@@ -7,10 +7,11 @@ import dataclasses
 import difflib
 import json
 import math
+import re
 import types
 import typing
 
-from data.files import InputError, parse_json, shown
+from data.files import InputError, parse_json, require_utf8, shown
 
 
 def setting(default, help: str, low=None, high=None, above=None, choices=None):
@@ -35,37 +36,34 @@ def override(raw: dict, assignment: str) -> None:
     path, equals, text = assignment.partition("=")
     if not equals or not path:
         raise InputError(f"--set {assignment}: expected key=value, for example --set optim.lr=3e-4")
-    try:
-        assignment.encode()
-    except UnicodeEncodeError:
-        raise InputError(f"--set {assignment}: is not UTF-8") from None
+    require_utf8(assignment, f"--set {assignment}")
     try:
         value = parse_json(text)
-    except ValueError:
+    except ValueError as error:
+        if text[:1] in ("[", "{"):
+            kept = """to keep its quotes from the shell, put all of it in single ones: 'data.train=["a.json"]'"""
+            raise InputError(f"--set {assignment}: cannot be read as JSON: {error}; {kept}") from None
         value = text
     *parents, last = path.split(".")
-    node = raw
-    for depth, key in enumerate(parents):
-        if isinstance(node, list):
-            node = node[_index(node, key, assignment)]
-        else:
-            if node.get(key) is None:
-                node[key] = {}
-            node = node[key]
-        if not isinstance(node, dict | list):
-            here = ".".join(parents[: depth + 1])
-            raise InputError(f"--set {assignment}: {here} is {shown(node)}, which has no fields")
-    if isinstance(node, list):
-        node[_index(node, last, assignment)] = value
-    else:
-        node[last] = value
+    node: typing.Any = raw
+    for part in parents:
+        key = _key(node, part, assignment)
+        if isinstance(node, dict) and node.get(key) is None:
+            node[key] = {}
+        node = node[key]
+    node[_key(node, last, assignment)] = value
 
 
-def _index(items: list, key: str, assignment: str) -> int:
-    positions = {str(i): i for i in range(len(items))}
-    if key not in positions:
-        raise InputError(f"--set {assignment}: {shown(key)} is not a position from 0 to {len(items) - 1}")
-    return positions[key]
+def _key(node: object, part: str, assignment: str) -> typing.Any:
+    """The key under which an object, or the position at which a list, has a part of a path."""
+    if isinstance(node, dict):
+        return part
+    if not isinstance(node, list):
+        raise InputError(f"--set {assignment}: {shown(node)} has no field {shown(part)}")
+    if part not in map(str, range(len(node))):
+        by_number = f"is not a position from 0 to {len(node) - 1}; items of a list go by number: phases.0.epochs"
+        raise InputError(f"--set {assignment}: {shown(part)} {by_number}")
+    return int(part)
 
 
 # ---- raw object to dataclass -----------------------------------------------------------------------------------------
@@ -73,34 +71,39 @@ def _index(items: list, key: str, assignment: str) -> int:
 
 def build(cls: type, raw: object, path: str = ""):
     """A dataclass from a raw JSON value. path: the dotted key of `raw`, for the messages. Raises InputError."""
+    fields, hints = {field.name: field for field in dataclasses.fields(cls)}, typing.get_type_hints(cls)
     if not isinstance(raw, dict):
-        raise InputError(f"{path or 'the experiment'}: expected an object, found {shown(raw)}")
-    fields = {field.name: field for field in dataclasses.fields(cls)}
+        first = next(iter(fields))
+        told = f"write {json.dumps({first: raw})}" if type(raw) is hints[first] else f"its keys: {', '.join(fields)}"
+        raise InputError(f"{path or 'the experiment'}: expected an object, found {shown(raw)}; {told}")
     for key in raw:
         if key not in fields:
-            near = _deeper(cls, key) or difflib.get_close_matches(key, fields, n=1, cutoff=0.5)
+            near = settings_called(cls, key) or difflib.get_close_matches(key, fields, n=1)
             hint = f"did you mean {near[0]!r}?" if near else f"known: {', '.join(fields)}"
             raise InputError(f"{_join(path, key)}: unknown key; {hint}")
-    hints = typing.get_type_hints(cls)
     values = {}
     for name, field in fields.items():
         if name in raw:
             values[name] = _convert(hints[name], raw[name], _join(path, name), field.metadata)
         elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
-            raise InputError(f"{_join(path, name)}: is required{_meaning(field)}")
+            raise InputError(f"{_join(path, name)}: is required{_meaning(field.metadata)}")
     return cls(**values)
 
 
-def _deeper(cls: type, key: str) -> list[str]:
-    """The settings called `key` in the groups of a class: lr -> optim.lr. None for a class that documents none."""
-    documented = all("help" in field.metadata for field in dataclasses.fields(cls))
-    return (
-        [name for name, _, _ in reference(cls) if name.endswith(f".{key}") and ".N" not in name] if documented else []
-    )
+def settings_called(cls: type, key: str) -> list[str]:
+    """The settings that a key may mean which the class has not, the nearest first: lr -> optim.lr, epochs ->
+    phases.0.epochs, model -> model.pretrained, warmup -> phases.0.warmup_ratio; learning_rate -> optim.lr, by what that
+    means."""
+    rows = [(re.sub(r"^tasks\.NAME\.(?!weight)", "", name), *more) for name, *more in reference(cls)]
+    meanings = {name.replace(".N.", ".0."): meaning for name, default, meaning in rows if default}  # a group has none
+    names = sorted(meanings, key=lambda name: name.count("."))
+    return [name for name in names if f".{key}." in f".{name}." or f".{key}_" in f".{name}"] or [
+        name for name in names if "_" in key and key.replace("_", " ") in meanings[name]
+    ]
 
 
-def _meaning(field: dataclasses.Field) -> str:
-    return f" ({field.metadata['help']})" if "help" in field.metadata else ""
+def _meaning(checks: typing.Mapping) -> str:
+    return f" ({checks['help']})" if "help" in checks else ""
 
 
 def _join(path: str, key: str) -> str:
@@ -117,18 +120,16 @@ def _convert(kind: typing.Any, value: typing.Any, path: str, checks: typing.Mapp
         return _convert(options[0] if len(options) == 1 else _chosen(options, value, path), value, path, checks)
     if origin is tuple:
         if not isinstance(value, list):
-            hint = f'; write ["{value}"]' if isinstance(value, str) and len(value) < 60 else ""
+            hint = f"; write {json.dumps([value])}" if isinstance(value, str | dict) else ""
             raise InputError(f"{path}: expected a list, found {shown(value)}{hint}")
         return tuple(_convert(arguments[0], item, f"{path}.{i}", checks) for i, item in enumerate(value))
     if origin is dict:
         if not isinstance(value, dict):
-            raise InputError(f"{path}: expected an object, found {shown(value)}")
+            raise InputError(f"{path}: expected an object, found {shown(value)}{_meaning(checks)}")
         return {key: _convert(arguments[1], item, _join(path, key), checks) for key, item in value.items()}
     if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         return build(kind, value, path)
-    if kind is typing.Any:
-        return value
-    return _checked(_scalar(kind, value, path), path, checks)
+    return value if kind is typing.Any else _scalar(kind, value, path, checks)
 
 
 def _chosen(options: list[type], value, path: str) -> type:
@@ -136,7 +137,7 @@ def _chosen(options: list[type], value, path: str) -> type:
     tag = dataclasses.fields(options[0])[0].name
     by_tag = {str(dataclasses.fields(option)[0].default): option for option in options}
     if not isinstance(value, dict):
-        raise InputError(f"{path}: expected an object, found {shown(value)}")
+        return options[0]  # `build` says what is wrong with it
     if tag not in value:
         raise InputError(f"{_join(path, tag)}: is required; one of {', '.join(by_tag)}")
     if not isinstance(value[tag], str) or value[tag] not in by_tag:
@@ -144,29 +145,21 @@ def _chosen(options: list[type], value, path: str) -> type:
     return by_tag[value[tag]]
 
 
-def _scalar(kind: type, value: typing.Any, path: str) -> typing.Any:
-    if kind is float and isinstance(value, int) and not isinstance(value, bool):
-        try:
-            value = float(value)
-        except OverflowError:
-            value = math.inf
-    if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
-        raise InputError(f"{path}: expected {TYPE_NAMES[kind]}, found {shown(value)}")
-    if isinstance(value, int) and abs(value) > LARGEST:
-        raise InputError(f"{path}: {shown(value)} is out of range")
-    return value
-
-
 TYPE_NAMES = {int: "a whole number", float: "a number", str: "a text", bool: "true or false", dict: "an object"}
-LARGEST = 2**53  # beyond it, JSON readers disagree about which whole number was meant
+SMALLEST = 1e-30
+LARGEST = {bool: 1, int: 2**53, float: 1e30}  # beyond 2^53, JSON readers disagree about which whole number was meant
 
 
-def _checked(value, path: str, checks: typing.Mapping):
+def _scalar(kind: type, value: typing.Any, path: str, checks: typing.Mapping) -> typing.Any:
     low, high, above, choices = (checks.get(key) for key in ("low", "high", "above", "choices"))
-    if isinstance(value, float) and value and not 1e-30 < abs(value) < 1e30:
-        raise InputError(f"{path}: {shown(value)} is out of range")
     if choices is not None and value not in choices:
         raise InputError(f"{path}: {shown(value)} is not one of {', '.join(choices)}")
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value) if abs(value) < 1e300 else math.inf
+    if type(value) is not kind or (isinstance(value, float) and not math.isfinite(value)):
+        raise InputError(f"{path}: expected {TYPE_NAMES[kind]}, found {shown(value)}")
+    if isinstance(value, int | float) and value and not SMALLEST < abs(value) <= LARGEST[kind]:
+        raise InputError(f"{path}: {shown(value)} is out of range")
     if (
         (low is not None and value < low)
         or (high is not None and value > high)
@@ -180,7 +173,7 @@ def _checked(value, path: str, checks: typing.Mapping):
 
 
 def describe_range(checks: typing.Mapping) -> str:
-    """ "0 to 1", "above 0", "at least 1, "a | b | c", or ""."""
+    """ "0 to 1", "above 0", "at least 1", "a | b | c", or ""."""
     low, high, above, choices = (checks.get(key) for key in ("low", "high", "above", "choices"))
     if choices is not None:
         return " | ".join(choices)
@@ -197,19 +190,15 @@ def reference(cls: type, path: str = "") -> typing.Iterator[tuple[str, str, str]
         kind, key = hints[field.name], _join(path, field.name)
         inner = [each for each in _flat(kind) if isinstance(each, type) and dataclasses.is_dataclass(each)]
         if inner:
-            yield key, "", field.metadata["help"]
+            yield key, "", field.metadata.get("help", "")
             part = {tuple: ".N", dict: ".NAME"}.get(typing.get_origin(kind), "")
             for option in inner:
                 yield from reference(option, key + part)
             continue
-        if field.default is not dataclasses.MISSING:
-            default = json.dumps(field.default)
-        elif field.default_factory is not dataclasses.MISSING:
-            default = json.dumps(field.default_factory())
-        else:
-            default = "required"
+        default = field.default if field.default_factory is dataclasses.MISSING else field.default_factory()
+        text = "required" if default is dataclasses.MISSING else json.dumps(default)
         allowed = describe_range(field.metadata)
-        yield key, f"{default}  ({allowed})" if allowed else default, field.metadata["help"]
+        yield key, f"{text}  ({allowed})" if allowed else text, field.metadata.get("help", "")
 
 
 def _flat(kind) -> list:

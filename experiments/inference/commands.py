@@ -1,12 +1,12 @@
 """The commands `score` and `ask` of eval.py: arguments in, pages and files out."""
 
 import argparse
-import math
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
-from data.files import InputError, decode_text, read_bytes, read_json, require_utf8, shown
+from data.files import InputError, decode_text, read_bytes, require_utf8
 from data.readers import Row
 from data.writing import plain_folder, write_text
 from experiments.inference import questions, texts
@@ -15,7 +15,6 @@ from experiments.inference.show import print_answers, print_label_answers, print
 from experiments.records import json_safe
 from experiments.repetitions import average_repetitions
 from experiments.terminal import say, say_json
-from experiments.training.identity import as_json
 
 MODULES: dict[str, Any] = {"span_qa": questions} | dict.fromkeys(("classification", "multi_label", "regression"), texts)
 
@@ -32,9 +31,10 @@ def module_for(trained: Trained) -> Any:
 
 
 def score(arguments: argparse.Namespace) -> None:
-    """Score run folders, or somebody's predictions, on a file. Scores are shown even if a later run has none."""
-    check_score(arguments)
-    data, trouble = (score_predictions(arguments), None) if arguments.predictions else score_runs(arguments)
+    """Score run folders on a file. Scores are shown even if a later run has none."""
+    if arguments.errors < 0:
+        raise InputError("--errors: must not be negative")
+    data, trouble = score_runs(arguments)
     if data["runs"] and arguments.json:
         say_json(json_safe(data))
     elif data["runs"]:
@@ -43,33 +43,13 @@ def score(arguments: argparse.Namespace) -> None:
         raise trouble
 
 
-MODELS_ONLY = ("errors", "out", "task", "device", "allow_download")
-
-
-def check_score(arguments: argparse.Namespace) -> None:
-    """Raise InputError for options that contradict each other or would do nothing."""
-    if bool(arguments.runs) == bool(arguments.predictions):
-        raise InputError("score: name run folders, or a file with --predictions")
-    useless, needed = (("na_prob",), "--predictions") if arguments.runs else (MODELS_ONLY, "run folders")
-    for name in useless:
-        if getattr(arguments, name):
-            raise InputError(f"--{name.replace('_', '-')}: goes with {needed}")
-    if arguments.na_prob_thresh is not None and not arguments.na_prob:
-        raise InputError("--na-prob-thresh: goes with --na-prob")
-    if not math.isfinite(arguments.na_prob_thresh or 0.0):
-        raise InputError("--na-prob-thresh: must be a finite number")
-    if arguments.errors < 0:
-        raise InputError("--errors: must not be negative")
-
-
 def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSError | None]:
     """The scores of each run up to the first that cannot be scored or written, and what was wrong with that one."""
     runs = list({folder.resolve(): folder for folder in arguments.runs}.values())  # one run twice is no second seed
     if arguments.out and len({folder.resolve().name for folder in runs}) < len(runs):
         raise InputError("--out: two of the runs have the same name; score them apart")
-    data: dict[str, Any] = {"data": str(arguments.data), "runs": []}
-    specs: list[dict] = []
-    origins: list[dict] = []
+    data: dict[str, Any] = {"data": str(arguments.data)}
+    scores: list[tuple[dict, dict, dict]] = []  # each run's result, settings and origin
     trouble: InputError | OSError | None = None
     for folder in runs:
         try:
@@ -78,51 +58,19 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
             if data.setdefault("kind", scored.kind) != scored.kind:
                 raise InputError(f"{folder}: is of another kind than {runs[0]}; score them apart")
             data |= scored.counts
-            data["runs"].append({"run": str(folder), **scored.result})
-            specs.append(as_json(trained.spec))
-            origins.append(trained.origin)
+            result = {"run": str(folder), **scored.result}
+            scores.append((result, json_safe(trained.spec), trained.origin))
             base, own = (arguments.out, folder.resolve().name) if arguments.out else (trained.folder, "predictions")
             out = plain_folder(base, own, *([arguments.task] if arguments.task else []), arguments.data.name)
             for name, content in scored.files.items():
                 write_text(out / name, content)
-            data["runs"][-1]["written"] = f"{out}: {', '.join(scored.files)}"
+            result["written"] = f"{out}: {', '.join(scored.files)}"
         except (InputError, OSError) as error:
             trouble = error
             break
-    ended = [i for i, origin in enumerate(origins) if origin["ended"]]
-    results, specs, origins = ([listed[i] for i in ended] for listed in (data["runs"], specs, origins))
-    data["over_seeds"], data["remarks"] = average_repetitions(results, specs, origins)
-    unfinished = [run["run"] for i, run in enumerate(data["runs"]) if i not in ended]
-    data["remarks"] += [f"{run} has not ended; it is in no average" for run in unfinished]
+    data["runs"] = [result for result, _, _ in scores]
+    data["over_seeds"], data["remarks"] = average_repetitions(scores)
     return data, trouble
-
-
-def read_mapping(path: Path, kinds: tuple[type, ...], what: str) -> dict:
-    """A JSON object {question id: value of one of the kinds}. Raises InputError naming the id of another value."""
-    mapping = read_json(path)
-    for key, value in mapping.items():
-        fits = isinstance(value, kinds) and not isinstance(value, bool)
-        if not fits or (not isinstance(value, str) and not abs(value) < 1e300):
-            raise InputError(f"{path}: question id {key}: expected {what}, found {shown(value)}")
-    return mapping
-
-
-def score_predictions(arguments: argparse.Namespace) -> dict:
-    """The scores of somebody's file of answers to questions."""
-    asked, misplaced = questions.read_questions_to_score(arguments.data)
-    predictions = read_mapping(arguments.predictions, (str,), "a text")
-    odds = read_mapping(arguments.na_prob, (int, float), "a number") if arguments.na_prob else None
-    threshold = 1.0 if arguments.na_prob_thresh is None else arguments.na_prob_thresh
-    result = questions.score_predictions(asked, predictions, odds, threshold)
-    return {
-        "data": str(arguments.data),
-        "kind": "span_qa",
-        "questions": len(asked),
-        "misplaced": misplaced,
-        "runs": [{"run": str(arguments.predictions), **result}],
-        "over_seeds": [],
-        "remarks": [],
-    }
 
 
 # ---- ask -------------------------------------------------------------------------------------------------------------
@@ -158,6 +106,8 @@ def read_standard_input() -> str:
 def read_contexts(arguments: argparse.Namespace) -> dict[str, str]:
     """{name: text} from --context, --context-file (a folder: its .txt and .md files), or standard input."""
     path = arguments.context_file
+    if arguments.context and os.path.isfile(arguments.context):
+        raise InputError(f"--context {arguments.context}: is a file, and here stands the text; give --context-file")
     if arguments.context is not None:
         found = {"--context": require_utf8(arguments.context, "--context")}
     elif path is None:

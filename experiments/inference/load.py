@@ -15,7 +15,7 @@ from data.splits import mark
 from data.writing import surviving
 from experiments.config.check import read_spec, resolve
 from experiments.config.spec import Spec
-from experiments.records import FILE, Records, read_records
+from experiments.records import FILE, Records, read_records, run_folder
 from experiments.training.build import build_model, load_base, prepare_machine
 from experiments.training.checkpoint import STATE, TRAIN_TEXTS, Checkpoint, load_trained, read_checkpoint
 from experiments.training.identity import comparable, differences
@@ -101,9 +101,7 @@ def load_run(folder: Path, device: str = "auto", task: str | None = None, downlo
     """The best model of a run folder. task: which one, of a run with several. download: ask a hub for pretrained
     weights that are not on this machine. Raises InputError for what is no run folder, has no best/ yet, is damaged, is
     put together from several runs, or was trained from other pretrained weights than are there now."""
-    folder = surviving(folder) or folder
-    if not (folder / "spec.json").is_file():
-        raise InputError(f"{folder}: is not a run folder (no spec.json)")
+    folder = run_folder(folder, "spec.json")
     best = surviving(folder / "best")
     if best is None:
         raise InputError(f"{folder}: has no best/; it is written at the first evaluation with a finite eval.metric")

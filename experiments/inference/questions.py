@@ -9,13 +9,12 @@ from pathlib import Path
 import numpy as np
 
 from data.decoding import Answers
-from data.files import InputError, read_bytes
+from data.files import read_bytes
 from data.readers import Question, read_questions
 from data.squad import Windows, token_span
-from data.squad_metrics import Scores, average, score_each
-from data.squad_official import official, score_all
+from data.squad_metrics import Scores, average
 from experiments.inference.load import Scored, Trained, trained_on
-from experiments.tasks.span_qa import answer, as_row, judge, windows_of
+from experiments.tasks.span_qa import answer, as_row, judge_answers, windows_of
 
 # ---- answering -------------------------------------------------------------------------------------------------------
 
@@ -45,12 +44,6 @@ def answer_all(trained: Trained, questions: Sequence[Question]) -> Answered:
 # ---- scoring ---------------------------------------------------------------------------------------------------------
 
 
-def read_questions_to_score(file: Path) -> tuple[list[Question], int]:
-    """The questions of a SQuAD file, and how many of its answers are not where they say."""
-    questions, misplaced = read_questions({file: read_bytes(file)}, bad_answers="keep")
-    return questions, len(misplaced)
-
-
 def prediction_files(answered: Answered) -> dict[str, str]:
     """{name: content} of predictions.json, nbest.json and null_odds.json, as run_squad.py writes them and the official
     script reads them. nbest.json has the character offsets besides."""
@@ -70,26 +63,6 @@ def prediction_files(answered: Answered) -> dict[str, str]:
         ]
     contents = {"predictions.json": answered.predictions, "nbest.json": nbest, "null_odds.json": odds}
     return {name: json.dumps(each, indent=2, ensure_ascii=False) + "\n" for name, each in contents.items()}
-
-
-def token_spans(chars: np.ndarray, answers: Sequence[tuple[str, int]]) -> list[tuple[int, int]]:
-    """First and last token of each answer (text, offset) that has any. chars [T, 2]"""
-    spans = (token_span(chars, start, start + len(text)) for text, start in answers)
-    return [span for span in spans if span is not None]
-
-
-def positions(answered: Answered) -> dict[str, float]:
-    """start_accuracy, end_accuracy and span_accuracy, in percent of the answerable questions: the answers whose first
-    token, last token, or both are those of a gold answer. "No answer" is wrong there."""
-    hits, count = np.zeros(3), sum(bool(question.answers) for question in answered.questions)
-    for number, (question, answers) in enumerate(zip(answered.questions, answered.answers, strict=True)):
-        if question.answers and answers.text(answered.threshold):
-            chars = answered.windows.context_chars(number)
-            gold = token_spans(chars, question.answers)
-            (first, last), *_ = token_spans(chars, [(answers.spans[0].text, answers.spans[0].start)])
-            hits += (any(g[0] == first for g in gold), any(g[1] == last for g in gold), (first, last) in gold)
-    names = ("start_accuracy", "end_accuracy", "span_accuracy")
-    return {} if not count else dict(zip(names, (100 * hits / count).tolist(), strict=True))
 
 
 QUESTION_WORDS = ("who", "what", "when", "where", "which", "why", "how")
@@ -127,7 +100,8 @@ def cut_off(answered: Answered, number: int) -> bool:
     rows, chars = np.flatnonzero(windows.question == number), windows.context_chars(number)
     begin = windows.context_from[rows]
     end = begin + windows.lengths[rows] - windows.context_at[rows] - 1
-    spans = token_spans(chars, question.placed)
+    found = (token_span(chars, start, start + len(text)) for text, start in question.placed)
+    spans = [span for span in found if span is not None]
     return bool(spans) and not any(((begin <= first) & (last < end)).any() for first, last in spans)
 
 
@@ -169,40 +143,20 @@ def _doubt(answered: Answered, number: int) -> float:
 
 def score(trained: Trained, file: Path, errors: int) -> Scored:
     """Score a run on a SQuAD file: official figures at the checkpoint's threshold and at the best one for this file,
-    token positions, buckets, and the worst misses."""
-    questions, misplaced = read_questions_to_score(file)
+    buckets, and the worst misses."""
+    questions, misplaced = read_questions({file: read_bytes(file)}, bad_answers="keep")
     answered = answer_all(trained, questions)
-    found, scores = judge(questions, answered.answers, answered.threshold)
+    found, scores = judge_answers(questions, answered.answers, answered.threshold)
     result = {
         "threshold": answered.threshold,
         "trained_on": trained_on(trained, [as_row(question) for question in questions]),
         "questions_cut": answered.windows.counts["questions_cut"],
         **found,
-        **positions(answered),
         "buckets": buckets(questions, scores["exact"], scores["f1"]),
         "errors": misses(answered, scores["f1"], errors),
     }
-    counts = {"questions": len(questions), "misplaced": misplaced}
+    counts = {"questions": len(questions), "misplaced": len(misplaced)}
     return Scored("span_qa", counts, result, prediction_files(answered))
-
-
-def score_predictions(
-    questions: Sequence[Question], predictions: dict[str, str], null_odds: dict[str, float] | None, threshold: float
-) -> dict:
-    """Score somebody's predictions as the official script would. Raises InputError where they are for another file."""
-    missing = [question.id for question in questions if question.id not in predictions]
-    if len(missing) == len(questions):
-        raise InputError("not one of the data's questions has a prediction; are these predictions for another file?")
-    if null_odds is not None:
-        without = next((q.id for q in questions if q.id in predictions and q.id not in null_odds), None)
-        if without is not None:
-            raise InputError(f"question id {without} has a prediction and no no-answer probability")
-    return {
-        "threshold": None if null_odds is None else threshold,
-        **official(questions, predictions, null_odds, threshold),
-        "missing": missing,
-        "buckets": buckets(questions, *score_all(questions, score_each(questions, predictions), null_odds, threshold)),
-    }
 
 
 # ---- asking ----------------------------------------------------------------------------------------------------------

@@ -55,15 +55,12 @@ def short(name: str) -> str:
 
 
 def print_question_details(result: dict) -> None:
-    """Threshold, missing predictions, buckets and misses of one run. See questions.score."""
+    """Threshold, buckets and misses of one run. See questions.score."""
     if result["threshold"] is not None:
         best = ", ".join(f"{result[f'best_{key}_thresh']:.3f} for {key}" for key in ("exact", "f1"))
         say(f"  threshold     {result['threshold']:.3f} of the null odds was used; best here: {best}")
     if result.get("questions_cut"):
         say(f"  cut           {result['questions_cut']} questions are longer than data.max_query_length")
-    if result.get("missing"):
-        first = one_line(", ".join(result["missing"][:3]))
-        say(f"  missing       {len(result['missing'])} questions have no prediction and score 0; the first: {first}")
     for name, buckets in result["buckets"].items():
         rows = [
             {"": bucket, "n": str(s["total"]), "exact": f"{s['exact']:.1f}", "f1": f"{s['f1']:.1f}"}

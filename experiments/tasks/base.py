@@ -56,6 +56,7 @@ class Task:
 
     outputs       the meaning of its head's outputs, kept with every checkpoint
     train         the training examples as tokens, with their labels
+    judged        {split: the examples that an evaluation judges}, the development set and perhaps a sample of training
     ids           the training examples' names, for messages [N]
     marks         fingerprints of the training texts, by which scoring knows them again, int64 [M]
     fingerprints  {split: sha256 of what it was made from}
@@ -65,6 +66,7 @@ class Task:
 
     outputs: Outputs
     train: Tokens
+    judged: Mapping[str, Tokens]
     ids: list[str]
     marks: Tensor
     fingerprints: dict[str, str]
@@ -86,11 +88,6 @@ class Task:
     def evaluate(self, model: TaskModel, machine: Machine, split: str = "dev") -> Evaluated:
         """Metrics on the development set, or on a sample of the training set (split "train"). loss is the mean over the
         examples, without weights and smoothing. Leaves the model's mode as it was."""
-        raise NotImplementedError
-
-    @property
-    def tokens_judged(self) -> int:
-        """How many tokens an evaluation computes, that of a sample of the training set included."""
         raise NotImplementedError
 
     @property

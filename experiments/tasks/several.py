@@ -71,7 +71,7 @@ class Tasks:
     @property
     def tokens_judged(self) -> int:
         """How many tokens an evaluation computes."""
-        return sum(task.tokens_judged for task in self.tasks.values())
+        return sum(int(tokens.lengths.sum()) for task in self.tasks.values() for tokens in task.judged.values())
 
     def task_of(self, rows: np.ndarray) -> tuple[Task, np.ndarray]:
         """The task that a batch is of, and its rows by that task's own numbers."""

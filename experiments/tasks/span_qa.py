@@ -15,7 +15,7 @@ from data.readers import Question, Row
 from data.sources import question_set, sample
 from data.splits import duplicates, mark
 from data.squad import Windows, make_windows
-from data.squad_metrics import Scores, apply_threshold, average, score_each, thresholds
+from data.squad_metrics import Scores, judge
 from experiments.config.spec import EvalSpec, SpanQATask
 from experiments.tasks.base import Evaluated, Task, predict
 from model.heads import Head, SpanHead, TaskModel
@@ -31,22 +31,19 @@ class SpanQA(Task):
     """Questions about passages, answered by spans of them or by nothing."""
 
     spec: SpanQATask
+    judged: dict[str, Windows]
 
     def __init__(self, name: str, spec: SpanQATask, evaluation: EvalSpec, tokenizer: Tokenizer, root: Path):
         super().__init__(name, spec, evaluation, tokenizer, root)
-        data, decoding = spec.data, spec.decoding
-        train, dev = (
-            question_set(data.source, split, files, limit, root, data.bad_answers)
-            for split, files, limit in (("train", data.train, data.train_limit), ("dev", data.dev, data.dev_limit))
-        )
+        train, dev = question_set(spec.data, "train", root), question_set(spec.data, "dev", root)
         self.outputs = Outputs()  # a start and an end, nothing to remember
         self.train = windows_of(train.questions, tokenizer, spec)
         self.ids = [train.questions[number].id for number in self.train.question]
-        judged = {"dev": dev.questions}
+        self._questions = {"dev": dev.questions}
         if evaluation.train_sample:
-            judged["train"] = sample(train.questions, evaluation.train_sample)
-        windows = {split: windows_of(questions, tokenizer, spec) for split, questions in judged.items()}
-        self._judged = {split: (judged[split], w, max_context(w)) for split, w in windows.items()}
+            self._questions["train"] = sample(train.questions, evaluation.train_sample)
+        self.judged = {split: windows_of(questions, tokenizer, spec) for split, questions in self._questions.items()}
+        self._usable = {split: max_context(windows) for split, windows in self.judged.items()}
         rows = [[as_row(question) for question in each.questions] for each in (train, dev)]
         self.marks = torch.tensor(sorted({mark(row) for row in rows[0]}))
         self.fingerprints = {"train": train.fingerprint, "dev": dev.fingerprint}
@@ -57,7 +54,7 @@ class SpanQA(Task):
                 **made.counts,
                 "answers_misplaced": len(each.misplaced),
             }
-            for split, each, made in (("train", train, self.train), ("dev", dev, windows["dev"]))
+            for split, each, made in (("train", train, self.train), ("dev", dev, self.judged["dev"]))
         }
         unanswerable = 100 * sum(not question.answers for question in dev.questions) / len(dev.questions)
         self.splits["dev"]["baseline"] = dict.fromkeys(("exact", "f1"), unanswerable)  # of "" to every question
@@ -67,20 +64,16 @@ class SpanQA(Task):
         always = all(question.answers for question in train.questions)
         if always and evaluation.metric.rpartition(".")[2].startswith("best_"):
             raise InputError(f"eval.metric: {evaluation.metric!r} needs training questions without an answer")
-        self.null_threshold = None if always else decoding.null_threshold
+        self.null_threshold = None if always else spec.decoding.null_threshold
 
     @staticmethod
     def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> Head:
         return SpanHead(width, dropout)
 
-    @property
-    def tokens_judged(self) -> int:
-        return sum(int(windows.lengths.sum()) for _, windows, _ in self._judged.values())
-
     def evaluate(self, model: TaskModel, machine: Machine, split: str = "dev") -> Evaluated:
-        questions, windows, usable = self._judged[split]
-        answers, losses = answer(model, self.name, self.spec, questions, windows, machine, usable)
-        found, scores = judge(questions, answers, self.null_threshold)
+        questions, usable = self._questions[split], self._usable[split]
+        answers, losses = answer(model, self.name, self.spec, questions, self.judged[split], machine, usable)
+        found, scores = judge_answers(questions, answers, self.null_threshold)
         each = {key: 100 * np.array([values[q.id] for q in questions]) for key, values in scores.items()}
         return Evaluated({"loss": float(losses.mean()), **found}, each)
 
@@ -111,22 +104,10 @@ def answer(
     return answers, losses
 
 
-def judge(
+def judge_answers(
     questions: Sequence[Question], answers: Sequence[Answers], threshold: float | None
 ) -> tuple[dict[str, float], dict[str, Scores]]:
-    """The official figures for answers at a null threshold, and the scores of each question by its id, 0 to 1.
-
-    threshold: "" is answered where the null odds exceed it. None, for a model that always answers, leaves out the best
-    figures that any threshold would give, and which threshold that is.
-    """
+    """What `judge` says of a model's answers. threshold: None for a model that always answers."""
     texts = {question.id: answer.best for question, answer in zip(questions, answers, strict=True)}
-    each = score_each(questions, texts)
-    if threshold is None:
-        return average(questions, *each), dict(zip(("exact", "f1"), each, strict=True))
     odds = {question.id: answer.null_odds for question, answer in zip(questions, answers, strict=True)}
-    best = thresholds(questions, texts, *each, odds)
-    scores = {}
-    for key, of_best_texts in zip(("exact", "f1"), each, strict=True):
-        scores[key] = apply_threshold(questions, of_best_texts, odds, threshold)
-        scores[f"best_{key}"] = apply_threshold(questions, of_best_texts, odds, best[f"best_{key}_thresh"])
-    return average(questions, scores["exact"], scores["f1"]) | best, scores
+    return judge(questions, texts, odds, threshold)

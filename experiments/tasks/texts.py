@@ -37,7 +37,7 @@ from data.metrics import (
     top_k_accuracy,
 )
 from data.readers import Columns, Row
-from data.sources import Split, row_sets, sample
+from data.sources import row_sets, sample
 from data.splits import contradictions, duplicates, mark
 from data.tokens import Tokens
 from experiments.config.metrics import deciding, direction
@@ -58,13 +58,12 @@ class Texts(Task):
     def __init__(self, name: str, spec: TextTask, evaluation: EvalSpec, tokenizer: Tokenizer, root: Path):
         super().__init__(name, spec, evaluation, tokenizer, root)
         data, kind, labelling = spec.data, spec.task, labelling_of(spec.data)
-        split = Split(data.dev_fraction, data.folds, data.fold, data.train_limit, data.dev_limit)
 
         def labels(row: Row) -> tuple[str, ...]:  # as they are written: a name to show must not change a split
             return tuple(sorted(labels_of(row, kind, replace(labelling, names=None))))
 
         stratum = number_of if kind == "regression" else labels
-        rows = row_sets(data.source, data.train, data.dev, root, columns_of(data), split, stratum)
+        rows = row_sets(data, root, columns_of(data), stratum)
         train, dev, self.fingerprints = rows.train, rows.dev, rows.fingerprints
         self.outputs = learn_scale(train) if kind == "regression" else learn_labels(kind, rows.everything, labelling)
         check_metric(evaluation.metric, name, self.outputs)
@@ -80,13 +79,13 @@ class Texts(Task):
         self.marks = torch.tensor(sorted({mark(row) for row in train}))
         judged = {"dev": dev} | ({"train": sample(train, evaluation.train_sample)} if evaluation.train_sample else {})
         made = {split: tokens_of(rows, tokenizer, spec, self.outputs) for split, rows in judged.items()}
-        self._judged = {split: tokens for split, (tokens, _) in made.items()}
+        self.judged = {split: tokens for split, (tokens, _) in made.items()}
         shared = {"kind": "texts", "labels": len(self.outputs.labels)}
         self.splits = {
             "train": {"examples": len(train), **shared, "texts_cut": cut},
             "dev": {"examples": len(dev), **shared, "texts_cut": made["dev"][1], **duplicates(train, dev)},
         }
-        self.splits["dev"]["baseline"] = baseline(kind, self.outputs, target, self._judged["dev"].labels["target"])
+        self.splits["dev"]["baseline"] = baseline(kind, self.outputs, target, self.judged["dev"].labels["target"])
         if kind != "regression":  # its numbers differ a little, as measurements do
             self.splits["train"]["contradictions"] = contradictions(train, [labels(row) for row in train])
 
@@ -99,12 +98,8 @@ class Texts(Task):
             head.pool.load_state_dict(pooler)
         return head
 
-    @property
-    def tokens_judged(self) -> int:
-        return sum(int(tokens.lengths.sum()) for tokens in self._judged.values())
-
     def evaluate(self, model: TaskModel, machine: Machine, split: str = "dev") -> Evaluated:
-        examples = self._judged[split]
+        examples = self.judged[split]
         logits, losses = predict(model, self.name, examples, machine)
         found = judge(self.spec.task, self.outputs, np.stack(logits), examples.labels["target"])
         return Evaluated({"loss": float(losses.mean()), **found.metrics}, found.scores, found.statistics)

@@ -168,7 +168,7 @@ def explain(error: BaseException, begun: bool, go_on: str) -> int:
     said = reason(error)
     if isinstance(error, KeyboardInterrupt):
         at_once = f"stopped at once; go on from the last checkpoint: {go_on}"
-        complain(at_once if begun else "interrupted before training began")
+        complain(at_once if begun else "interrupted")
         return 130
     if isinstance(error, InputError) or (isinstance(error, OSError) and not begun):
         return refuse("train.py", error)

@@ -73,13 +73,6 @@ def claim(folder: Path) -> Iterator[None]:
             path.unlink(missing_ok=True)
 
 
-def refuse_if_busy(folder: Path) -> None:
-    """Raise InputError where another process works on this run."""
-    if folder.exists():
-        with claim(folder):
-            pass
-
-
 # ---- create, or continue ---------------------------------------------------------------------------------------------
 
 
@@ -101,6 +94,15 @@ def check_folder(folder: Path, resume: bool, overwrite: bool) -> bool:
         raise InputError(f"{folder}: already holds a run; continue it with --resume, or replace it with --overwrite")
     check_contents(there, overwrite)
     return resume
+
+
+def check_free(folder: Path, resume: bool, overwrite: bool) -> None:
+    """`check_folder`, and raise InputError where another process works on the run: better than after minutes of
+    tokenizing."""
+    check_folder(folder, resume, overwrite)
+    if folder.exists():
+        with claim(folder):
+            pass
 
 
 def is_run(folder: Path) -> bool:
@@ -145,10 +147,10 @@ def open_folder(run: Run, resume: bool, overwrite: bool, anyway: bool = False) -
     Raises InputError, and leaves everything as it was, for what `check_folder` names and for what cannot be continued.
     anyway: continue even if the checkpoint is of another experiment, provided that its tensors fit.
     """
-    if check_folder(run.folder, resume, overwrite):  # again: much may have happened since set_up began
+    if check_folder(run.folder, resume or anyway, overwrite):  # again: much may have happened since set_up began
         return _continue(run, anyway)
     _begin(run)
-    return "nothing to resume: started from the beginning" if resume else None
+    return "nothing to resume: started from the beginning" if resume or anyway else None
 
 
 def _begin(run: Run) -> None:

@@ -1,20 +1,12 @@
 """Identity of an experiment: the facts that must be the same for a checkpoint to be continued to the same numbers."""
 
-import json
-from dataclasses import asdict
-
 import torch
 
 from data.files import InputError, shown
 from experiments.config.parse import build
 from experiments.config.spec import Spec
+from experiments.records import json_safe
 from experiments.training.state import Run
-
-
-def as_json(spec: Spec) -> dict:
-    """The spec as its spec.json reads back: lists for tuples."""
-    return json.loads(json.dumps(asdict(spec)))
-
 
 # Of the device, what "auto" came to counts.
 FREE = ("checkpoint_seconds", "checkpoint_steps", "save_memory", "device")
@@ -22,7 +14,7 @@ FREE = ("checkpoint_seconds", "checkpoint_steps", "save_memory", "device")
 
 def comparable(spec: Spec) -> dict:
     """The settings that must be the same for a checkpoint to be continued to the same numbers."""
-    told = as_json(spec)
+    told = json_safe(spec)
     told["runtime"] = {key: value for key, value in told["runtime"].items() if key not in FREE}
     return told
 

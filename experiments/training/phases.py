@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+import torch
 from torch import nn
 
 from data.batching import Part, TrainingOrder
@@ -81,12 +82,14 @@ def phase_table(model: nn.Module, groups: Iterable["Group"], phase: PhaseSpec, i
     return list(rows.values())
 
 
-def l1_parameters(optim: OptimSpec, model: nn.Module) -> list[nn.Parameter]:
-    """The parameters that optim.l1 penalises now: those that optim.l1_on names and that train."""
+def add_l1_gradient(optim: OptimSpec, model: nn.Module, scaler: torch.amp.GradScaler) -> None:
+    """Add the gradient of optim.l1 times the sum of absolute values of what optim.l1_on names and trains now."""
     if not optim.l1:
-        return []
+        return
     parts, trained = parts_of(model), [(name, p) for name, p in model.named_parameters() if p.requires_grad]
-    return [p for name, p in trained if any(selects(entry, name, parts[name]) for entry in optim.l1_on)]
+    sums = [p.abs().sum() for name, p in trained if any(selects(entry, name, parts[name]) for entry in optim.l1_on)]
+    if sums:
+        scaler.scale(optim.l1 * torch.stack(sums).sum()).backward()
 
 
 # ---- how fast --------------------------------------------------------------------------------------------------------
@@ -135,8 +138,12 @@ def parameter_groups(model: TaskModel, phases: Sequence[PhaseSpec], optim: Optim
 def check_entries(phases: Sequence[PhaseSpec], optim: OptimSpec, parts: dict[str, str]) -> None:
     """Raise InputError for an entry of a train list, or of optim.l1_on, that selects nothing or has no effect. parts:
     see `parts_of`."""
+    top = max(int(part.split(".")[1]) for part in parts.values() if part.startswith("layers."))
     for i, phase in enumerate(phases):
         for entry in phase.train:
+            layers = LAYER_RANGE.fullmatch(entry)
+            if layers and max(int(layers[1]), int(layers[2] or 0)) > top:
+                raise InputError(f"phases.{i}.train: {entry!r} goes beyond this model's last layer, layers.{top}")
             if not any(selects(entry, name, part) for name, part in parts.items()):
                 known = ", ".join(dict.fromkeys(parts.values()))
                 raise InputError(f"phases.{i}.train: {entry!r} selects no parameter; parts: {known}, all")

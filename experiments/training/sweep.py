@@ -24,10 +24,11 @@ from typing import IO
 from data.files import InputError
 from experiments.config.check import open_folds, read_spec
 from experiments.config.spec import ONLY, Spec
-from experiments.records import FILE, read_records
+from experiments.records import FILE, json_safe, read_records
 from experiments.terminal import say
+from experiments.training.console import Signals
 from experiments.training.folder import check_folder
-from experiments.training.identity import as_json, differences
+from experiments.training.identity import differences
 from model.machine import cores
 
 MOST_RUNS = 1000  # more are a slip of the keyboard
@@ -90,14 +91,15 @@ def plain(values: list, value: object) -> str:
 def run_sweep(arguments, program: Path) -> int:
     """Train every member that is not finished yet, `arguments.jobs` at a time. arguments: train.py's. Returns the exit
     code: that of the member which could not be trained, or 0."""
+    if arguments.resume_anyway:
+        raise InputError("--sweep goes on with --resume; --resume-anyway is for one run")
     members = expand(arguments.exp, arguments.set)
     for member in members:
         check_folder(arguments.runs / member.name, arguments.resume, arguments.overwrite)
     commands, names = {}, {}
     for number, member in enumerate(members, 1):
         folder, label = arguments.runs / member.name, f"[{number} of {len(members)}] {member.name}"
-        if arguments.resume and is_finished(folder):
-            check_same(folder, member.spec)
+        if arguments.resume and is_finished(folder, member.spec):
             say(f"{label}: is finished")
         else:
             commands[label], names[label] = command_of(member, arguments, program), member.name
@@ -133,61 +135,48 @@ def side_by_side(commands: Mapping[str, list[str]], jobs: int) -> Iterator[tuple
     Ctrl-C at a terminal reaches the commands too, and SIGTERM is passed on: they save, and we wait for that. If the
     caller stops listening, those that still run are terminated and waited for.
     """
-    waiting = list(commands.items())
+    waiting, told = list(commands.items()), False
     running: dict[subprocess.Popen, tuple[str, IO[bytes] | None]] = {}
-
-    stopped = []
-
-    def terminate(*_) -> None:
-        stopped.append(True)
-        for process in running:
-            process.terminate()
-
-    handlers = {signal.SIGTERM: terminate}
-    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
-        handlers[signal.SIGINT] = lambda *_: None
-    before = {number: signal.signal(number, handler) for number, handler in handlers.items()}
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                if stopped and not running:
-                    yield waiting[0][0], 128 + signal.SIGTERM
-                if stopped:
-                    break
-                label, command = waiting.pop(0)
-                say(label)
-                kept = tempfile.TemporaryFile() if jobs > 1 else None  # noqa: SIM115, closed when the process has ended
-                process = subprocess.Popen(command, stdout=kept, stderr=subprocess.STDOUT if kept else None)
-                running[process] = (label, kept)
-                if stopped:  # while it was being started
-                    process.terminate()
-            time.sleep(0.1)
-            for process in [each for each in running if each.poll() is not None]:
-                label, output = running.pop(process)
-                if output:
-                    output.seek(0)
-                    say([f"{label}:", *output.read().decode(errors="replace").splitlines()])
-                    output.close()
-                code = process.returncode
-                yield label, code if code >= 0 else 128 - code  # killed by a signal: as a shell has it
-    finally:
-        terminate()
-        for process in running:
-            process.wait()
-        for number, handler in before.items():
-            signal.signal(number, handler)
+    with Signals() as signals:
+        try:
+            while running or (waiting and not signals.caught):
+                while waiting and len(running) < jobs and not signals.caught:
+                    label, command = waiting.pop(0)
+                    say(label)
+                    kept = tempfile.TemporaryFile() if jobs > 1 else None  # noqa: SIM115, closed when the process ends
+                    process = subprocess.Popen(command, stdout=kept, stderr=subprocess.STDOUT if kept else None)
+                    running[process] = (label, kept)
+                time.sleep(0.1)
+                if signals.caught == signal.SIGTERM and not told:
+                    told = True
+                    for process in running:
+                        process.terminate()
+                for process in [each for each in running if each.poll() is not None]:
+                    label, output = running.pop(process)
+                    if output:
+                        output.seek(0)
+                        say([f"{label}:", *output.read().decode(errors="replace").splitlines()])
+                        output.close()
+                    code = process.returncode
+                    yield label, code if code >= 0 else 128 - code  # killed by a signal: as a shell has it
+            if waiting:
+                yield waiting[0][0], 128 + (signals.caught or 0)
+        finally:
+            for process in running:
+                process.terminate()
+            for process in running:
+                process.wait()
 
 
-def is_finished(folder: Path) -> bool:
-    """Whether the run in a folder, if there is one, has come to its end."""
-    return (folder / FILE).is_file() and read_records(folder).finished
-
-
-def check_same(folder: Path, spec: Spec) -> None:
-    """Raise InputError where a finished run is of other settings than are asked for now."""
-    changed = differences(as_json(spec), as_json(read_spec(folder / "spec.json")))
+def is_finished(folder: Path, spec: Spec) -> bool:
+    """Whether the run in a folder, if there is one, has come to its end. Raises InputError where that one is of other
+    settings than are asked for now."""
+    if not (folder / FILE).is_file() or not read_records(folder).finished:
+        return False
+    changed = differences(json_safe(spec), json_safe(read_spec(folder / "spec.json")))
     changed = [text for text in changed if not text.startswith("runtime.")]
     if changed:
         raise InputError(
             f"{folder}: is a finished run of other settings: {'; '.join(changed)}; --overwrite replaces it"
         )
+    return True

@@ -206,3 +206,9 @@ def test_a_batch_without_padding_has_no_mask(tokenizer):
     words = " ".join(["milk"] * 11)
     windows = make_windows([one(words, "milk")], tokenizer, 64, 16, 16)  # 5 special and question tokens + 11 = 16
     assert collate(windows, np.array([0]))["mask"] is None
+
+
+@pytest.mark.parametrize("name", ["rows.csv", "ROWS.TSV", "rows.jsonl"])
+def test_a_table_of_texts_is_not_taken_for_broken_questions(name):
+    with pytest.raises(InputError, match="is a table of labelled texts; span_qa reads SQuAD's JSON"):
+        read_contents({Path(name): b"text,label\ngood,yes\n"})

@@ -1,54 +1,23 @@
-"""What `eval.py score` and `eval.py ask` are given: predictions, data, runs, questions and texts."""
+"""What `eval.py score` and `eval.py ask` are given: data, runs, questions and texts."""
 
 import shutil
 from collections.abc import Iterator
 
-from tests.malformed.place import FILE_ANSWERS, Case, broken_json, put, question, set_key, squad, unusual_files
+from tests.malformed.place import Case, broken_json, put, question, set_key, squad, unusual_files
 
-SCORE = ("score", "--predictions", "predictions.json")
-ODDS = (*SCORE, "--na-prob", "odds.json")
 RUN = ("score", "finished/tiny")
 TEXT = ("ask", "--context-file", "text.txt")
 SPEC, BEST = "finished/tiny/spec.json", "finished/tiny/best"
 
 
-def files() -> Iterator[Case]:
-    yield from broken_json("predictions", "predictions.json", SCORE)
-    yield from unusual_files("predictions", "predictions.json", FILE_ANSWERS | {"a link to itself": "symbolic"}, SCORE)
-    for value in (None, 7, True, ["milk"], {"text": "milk"}):
-        yield Case("predictions", f"a prediction is {value}", lambda p, v=value: put(p / "predictions.json", {"q9": v}),
-                   "predictions.json: question id q9: expected a text", SCORE)  # fmt: skip
-    yield Case("predictions", "for other questions", lambda p: put(p / "predictions.json", {"x": "milk"}),
-               "not one of the data's questions has a prediction", SCORE)  # fmt: skip
-    yield Case("predictions", "none", lambda p: put(p / "predictions.json", {}), "not one of the data's", SCORE)
-    for value in (None, "0.5", True, [], {}, 10**400):
-        yield Case("predictions", f"odds are {value}", lambda p, v=value: put(p / "odds.json", {"q9": v}),
-                   "odds.json: question id q9: expected a number", ODDS)  # fmt: skip
-    yield Case(
-        "predictions", "odds are NaN", lambda p: put(p / "odds.json", '{"q9": NaN}'), "NaN is not a number", ODDS
-    )
-    yield Case("predictions", "odds beyond any number", lambda p: put(p / "odds.json", '{"q9": 1e999}'),
-               "odds.json: question id q9: expected a number", ODDS)  # fmt: skip
-    for words, answer in (
-        (("--errors", "5"), "--errors: goes with run folders"),
-        (("--out", "there"), "--out: goes with run folders"),
-        (("--device", "cpu"), "--device: goes with run folders"),
-        (("--task", "qa"), "--task: goes with run folders"),
-        (("--na-prob-thresh", "0.5"), "--na-prob-thresh: goes with --na-prob"),
-    ):
-        yield Case("predictions", " ".join(words), lambda p: None, answer, (*SCORE, *words))
-    yield Case("predictions", "a threshold of NaN", lambda p: None, "--na-prob-thresh: must be a finite number",
-               (*ODDS, "--na-prob-thresh", "nan"))  # fmt: skip
-    yield Case("predictions", "odds for other questions", lambda p: put(p / "odds.json", {"x": 1}),
-               "question id q9 has a prediction and no no-answer probability", ODDS)  # fmt: skip
-    yield Case("predictions", "no odds file", lambda p: (p / "odds.json").unlink(), "odds.json: no such file", ODDS)
-    yield from broken_json("data to score", "dev.json", SCORE)
+def data() -> Iterator[Case]:
+    yield from broken_json("data to score", "dev.json", RUN)
     for name, content, answer in (
         ("no questions", squad(), "dev.json: no questions"),
         ("an id twice", squad(question(9), question(9)), "question id q9 is already in"),
         ("a question without answers key", squad({"id": "q9", "question": "x"}), "no 'answers'"),
     ):
-        yield Case("data to score", name, lambda p, c=content: put(p / "dev.json", c), answer, SCORE)
+        yield Case("data to score", name, lambda p, c=content: put(p / "dev.json", c), answer, RUN)
 
 
 def runs() -> Iterator[Case]:
@@ -69,12 +38,7 @@ def runs() -> Iterator[Case]:
     ):  # fmt: skip
         yield Case("run to score", name, damage, answer, RUN)
         yield Case("run to ask", name, damage, answer, TEXT)
-    yield Case(
-        "run to score", "neither runs nor predictions", lambda p: None, "name run folders, or a file", ("score",)
-    )
-    yield Case("run to score", "both", lambda p: None, "name run folders, or a file", (*SCORE, "finished/tiny"))
-    yield Case("run to score", "odds without predictions", lambda p: None, "--na-prob: goes with --predictions",
-               (*RUN, "--na-prob", "odds.json"))  # fmt: skip
+    yield Case("run to score", "no runs", lambda p: None, "the following arguments are required: RUN", ("score",))
     yield Case("run to score", "-1 errors", lambda p: None, "--errors: must not", (*RUN, "--errors", "-1"))
     yield Case("run to score", "no such device", lambda p: None, "'tpu' is not one of", (*RUN, "--device", "tpu"))
 
@@ -108,6 +72,6 @@ def texts() -> Iterator[Case]:
 
 
 def cases() -> Iterator[Case]:
-    yield from files()
+    yield from data()
     yield from runs()
     yield from texts()

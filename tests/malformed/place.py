@@ -50,6 +50,7 @@ def experiment() -> dict:
         "name": "tiny",
         "model": {"pretrained": "small"},
         "lora": {"rank": 2, "alpha": 4},
+        "task": "span_qa",
         "data": {
             "train": ["train.json"],
             "dev": ["dev.json"],
@@ -98,8 +99,6 @@ def working_place(place: Path) -> None:
     put(place / "exp.json", experiment())
     put(place / "train.json", squad(*map(question, range(8))))
     put(place / "dev.json", squad(question(9)))
-    put(place / "predictions.json", {"q9": "milk"})
-    put(place / "odds.json", {"q9": 0.5})
     put(place / "text.txt", CONTEXT)
     code, _, errors = run(place, ("train",))
     assert code == 0, errors
@@ -146,11 +145,11 @@ BROKEN_JSON = [
     ("empty", b"", "cannot be read as JSON"),
     ("only spaces", b" \n\t ", "cannot be read as JSON"),
     ("prose", b"dear sir or madam", "line 1 column 1"),
-    ("cut off", b'{"a": [1, 2', "cannot be read as JSON"),
+    ("cut off", b'{"a": [1, 2', "it ends too early; a bracket is missing"),
     ("unclosed text", b'{"a": "bc', "Unterminated string"),
-    ("a trailing comma", b'{"a": 1,}', "line 1 column"),
-    ("single quotes", b"{'a': 1}", "line 1 column 2"),
-    ("a comment", b'{"a": 1} // one', "Extra data"),
+    ("a trailing comma", b'{"a": 1,}', "a comma with nothing after it; remove it"),
+    ("single quotes", b"{'a': 1}", "line 1 column 2: a text stands in straight double quotes"),
+    ("a comment", b'{"a": 1} // one', "line 1 column 10: JSON has no comments; remove this one"),
     ("two objects", b'{"a": 1}\n{"b": 2}\n', "line 2 column 1"),
     ("a list", b"[1, 2]", "expected a JSON object, found [1, 2]"),
     ("a number", b"17", "expected a JSON object, found 17"),

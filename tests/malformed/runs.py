@@ -209,7 +209,10 @@ BROKEN_LINES = [
 def diaries() -> Iterator[Case]:
     missing = "kind 'run', is missing"
     yield from unusual_files(
-        "metrics.jsonl", DIARY, {"missing": "no such file", "no permission": "Permission denied"}, SUMMARY
+        "metrics.jsonl",
+        DIARY,
+        {"missing": "is not a run folder (no metrics.jsonl)", "no permission": "Permission denied"},
+        SUMMARY,
     )
     for name, content in BROKEN_LINES:
         yield Case("metrics.jsonl", name, lambda p, c=content: put(p / DIARY, c), missing, SUMMARY)
@@ -224,7 +227,7 @@ def diaries() -> Iterator[Case]:
         yield Case("metrics.jsonl", f"the first record's {path}: {value}", run_record(path, value), missing, SUMMARY)
     yield Case("metrics.jsonl", "without its first record", lines(lambda found: found.pop(0)), missing, SUMMARY)
     yield Case("metrics.jsonl", "the folder is a file", lambda p: (shutil.rmtree(p / TINY), put(p / TINY, "x")),
-               "is finished/tiny a run folder?", SUMMARY)  # fmt: skip
+               "is not a run folder (no metrics.jsonl)", SUMMARY)  # fmt: skip
     for name, edit, answer in (
         ("cut off", lambda found: found.__delitem__(slice(2, None)), "is shorter than the"),
         ("CRLF", lambda found: found.__setitem__(slice(None), [x[:-1] + b"\r\n" for x in found]), "has been edited"),

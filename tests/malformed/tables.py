@@ -127,7 +127,7 @@ SWEEPS = [
 TASKS = [
     ({}, "tasks: at least one is needed"),
     ({"1a": {"task": "classification"}}, "tasks: '1a' cannot be a task's name"),
-    ({"a": {}}, "tasks.a.task: is required"),
+    ({"a": {}}, "tasks.a.task: is required; one of span_qa, classification"),
     (
         {"eval": {"task": "classification", "data": {"source": "synthetic_sentiment", "max_length": 64}}},
         "tasks.eval: cannot be a task's name",

@@ -8,7 +8,7 @@ from typing import get_args
 import pytest
 
 from data.files import InputError
-from experiments.config.check import read_spec
+from experiments.config.check import as_options, read_spec
 from experiments.config.parse import override, reference
 from experiments.config.spec import Spec, TaskSpec
 from experiments.tasks.several import KINDS
@@ -16,6 +16,7 @@ from experiments.training.sweep import expand
 
 ROOT = Path(__file__).resolve().parents[3]
 MINIMAL = {
+    "task": "span_qa",
     "data": {"source": "synthetic_qa"},
     "lora": {},
     "phases": [{"name": "a", "epochs": 1, "train": ["head", "lora"]}],
@@ -59,7 +60,11 @@ def test_a_whole_number_is_a_number_but_not_the_other_way_round(tmp_path):
 @pytest.mark.parametrize(
     "change,message",
     [
-        ({"optim": {"learning_rate": 1}}, r"optim.learning_rate: unknown key; known: name, lr"),
+        ({"optim": {"speed": 1}}, r"optim.speed: unknown key; known: name, lr"),
+        ({"optim": {"learning_rate": 1}}, r"optim.learning_rate: unknown key; did you mean 'lr'\?"),
+        ({"epochs": 3}, r"epochs: unknown key; did you mean 'phases.0.epochs'\?"),
+        ({"max_length": 128}, r"max_length: unknown key; did you mean 'data.max_length'\?"),
+        ({"weight": 2}, r"weight: unknown key; did you mean 'optim.weight_decay'\?"),
         ({"optim": {"lrr": 1}}, r"optim.lrr: unknown key; did you mean 'lr'\?"),
         ({"lr": 1e-4}, r"lr: unknown key; did you mean 'optim.lr'\?"),
         ({"optim": {"lr": "fast"}}, r"optim.lr: expected a number, found 'fast'"),
@@ -69,11 +74,32 @@ def test_a_whole_number_is_a_number_but_not_the_other_way_round(tmp_path):
         ({"optim": {"lr": 10**400}}, r"optim.lr: expected a number"),
         ({"optim": {"name": "adan"}}, r"optim.name: 'adan' is not one of adamw, adam, sgd, rmsprop"),
         ({"model": {"dropout": 0.95}}, r"model.dropout: 0.95 is out of range \(0 to 0.9\)"),
-        ({"model": []}, r"model: expected an object, found \[\]"),
-        ({"lora": {"targets": "query"}}, r"lora.targets: expected a list, found 'query'"),
+        ({"model": []}, r"model: expected an object, found \[\]; its keys: pretrained, dropout"),
+        ({"model": "bert-base"}, r'model: expected an object, found .bert-base.; write {"pretrained": "bert-base"}'),
+        ({"amp": True}, r"amp: True is not one of auto, off, bf16, fp16"),
+        ({"task": None}, r"task: None is not one of span_qa, classification"),
+        ({"lora": {"targets": "query"}}, r"lora.targets: expected a list, found 'query'; write \[\"query\"\]"),
         ({"lora": {"targets": ["query", 3]}}, r"lora.targets.1: expected a text, found 3"),
         ({"lora": {"ranks": {"query": 0}}}, r"lora.ranks.query: 0 is out of range"),
         ({"phases": []}, r"phases: at least one"),
+        ({"phases": {"name": "a"}}, r'phases: expected a list, found .*; write \[{"name": "a"}\]'),
+        (
+            {"phases": [MINIMAL["phases"][0] | {"lr": 1e-3}]},
+            r'phases.0.lr: expected an object, found 0.001 .*{"head": 1e-3}',
+        ),
+        *(
+            (
+                {"phases": [{"name": "a", "epochs": 1, "train": [entry]}]},
+                f"phases.0.train: '{entry}' is no part of the model; {said}",
+            )
+            for entry, said in (
+                ("heads", "did you mean 'head'"),
+                ("adapters", "did you mean 'lora'"),
+                ("layer.3", "did you mean 'layers.3'"),
+                ("encoder", "did you mean 'layers'"),
+                ("query", "write head, lora, embeddings"),
+            )
+        ),
         ({"phases": [{"name": "a", "epochs": 1}]}, r"phases.0.train: is required"),
         ({"phases": MINIMAL["phases"] * 2}, r"phases.0.name: 'a' is there twice"),
         ({"lora": None}, r"phases.0.train: 'lora' cannot train, because the experiment has no lora group"),
@@ -112,12 +138,22 @@ def test_what_is_wrong_is_named_with_key_value_and_what_is_allowed(tmp_path, cha
 @pytest.mark.parametrize(
     "text,message",
     [
-        ("", "cannot be read as JSON"),
+        ("", "cannot be read as JSON: line 1 column 1: it ends too early"),
+        ('{"seed": 1', "line 1 column 11: it ends too early; a bracket is missing"),
+        ('{\n  // mine\n  "seed": 1}', "line 2 column 3: JSON has no comments; remove this one"),
+        ('{"seed": 1 # mine\n}', "line 1 column 12: JSON has no comments"),
+        ('{\n  "seed": 1,\n}', "line . column .*: a comma with nothing after it; remove it"),
+        ('{"a": [1, 2,]}', "line 1 column .*: a comma with nothing after it"),
+        ('{"seed": 1\n"name": "x"}', "line 2 column 1: a comma is missing before this"),
+        ('{"lora": None}', "line 1 column 10: JSON says true, false and null"),
+        ("{seed: 1}", "line 1 column 2: a name stands in double quotes"),
+        ("{\"name\": 'x'}", "line 1 column 10: a text stands in straight double quotes"),
+        ('{"seed": 1}}', "line 1 column 12: Extra data: '}'"),
         ("[1]", "expected a JSON object, found \\[1\\]"),
         ('{"seed": 1, "seed": 2}', "the key 'seed' is there twice"),
         ('{"seed": NaN}', "NaN is not a number"),
         ('{"seed": ' + "[" * 100_000, "nested too deeply"),
-        ("{'seed': 1}", "line 1 column 2"),
+        ("{'seed': 1}", "line 1 column 2: a text stands in straight double quotes"),
     ],
 )
 def test_what_is_not_json_is_named_with_its_place(tmp_path, text, message):
@@ -126,8 +162,44 @@ def test_what_is_not_json_is_named_with_its_place(tmp_path, text, message):
 
 
 def test_an_experiment_that_is_not_there_is_answered_with_those_that_are(tmp_path):
-    with pytest.raises(InputError, match=r"none.json: no such experiment; .*experiments/bert_phase1.json"):
+    with pytest.raises(InputError, match=r"none.json: no such experiment; those .* experiments/: .*bert_phase1.json"):
         read_spec(tmp_path / "none.json")
+    mine = write(tmp_path, MINIMAL)
+    for near, meant in (("mien.json", mine), ("mine", mine), ("bert_phase2", "experiments/bert_phase2.json")):
+        with pytest.raises(InputError, match=f"no such experiment; did you mean .*{Path(meant).name}"):
+            read_spec(tmp_path / near)
+    with pytest.raises(InputError, match="is a folder; a file is needed; those of the project"):
+        read_spec(ROOT / "exp" / ".." / "exp")
+
+
+def test_the_byte_order_mark_of_an_editor_is_no_fault(tmp_path):
+    assert read_spec(write(tmp_path, "\ufeff" + json.dumps(MINIMAL))).name == "mine"
+
+
+def test_an_experiment_without_a_task_is_asked_which_one(tmp_path):
+    raw = {key: value for key, value in MINIMAL.items() if key != "task"}
+    with pytest.raises(InputError, match=r"mine.json: task: is required; one of span_qa, classification, multi_label"):
+        read_spec(write(tmp_path, raw | {"data": {"train": ["rows.csv"], "dev": ["rows.csv"]}}))
+
+
+@pytest.mark.parametrize(
+    "words,meant",
+    [
+        ("exp/bert_phase2.json", "--exp exp/bert_phase2.json"),
+        ("--config a.json", "--exp a.json"),
+        ("optim.lr=1e-3", "--set optim.lr=1e-3"),
+        ("--optim.lr 1e-3", "--set optim.lr=1e-3"),
+        ("--lr=1e-3", "--set optim.lr=1e-3"),
+        ("--learning-rate 1e-3", "--set optim.lr=1e-3"),
+        ("--seed 1", "--set seed=1"),
+        ("--batch-size 8", "--set data.batch_size=8"),
+        ("--epochs 3", "--set phases.0.epochs=3"),
+        ("--model bert-base-uncased", "--set model.pretrained=bert-base-uncased"),
+        ("--rseume", ""),
+    ],
+)
+def test_words_that_are_no_options_are_said_to_be_settings(words, meant):
+    assert as_options(words.split()) == meant
 
 
 # ---- --set -----------------------------------------------------------------------------------------------------------
@@ -155,9 +227,10 @@ def test_set_null_removes_a_group(tmp_path):
         ("optim.lrr=3", "optim.lrr: unknown key; did you mean 'lr'"),
         ("optim.lr=-1", "optim.lr: -1.0 is out of range"),
         ("phases.1.epochs=2", "'1' is not a position from 0 to 0"),
-        ("phases.x.epochs=2", "'x' is not a position"),
+        ("phases.x.epochs=2", "'x' is not a position from 0 to 0; items of a list go by number: phases.0.epochs"),
+        ("lora.targets=[query]", r"cannot be read as JSON.*put all of it in single ones: 'data.train=\[\"a.json\"\]'"),
         ("seed.x.y=2", "seed: expected a whole number"),
-        ("data.source.x=2", "data.source is 'synthetic_qa', which has no fields"),
+        ("data.source.x=2", "'synthetic_qa' has no field 'x'"),
     ],
 )
 def test_set_is_checked_like_the_file(tmp_path, assignment, message):
@@ -182,7 +255,7 @@ def test_gradual_unfreezing_is_a_longer_list(tmp_path):
         "gradual": "layers.5-3",
         "lr": {"layers": 1e-4, "head": 1e-3},
     }
-    spec = read_spec(write(tmp_path, {"data": {"source": "synthetic_qa"}, "phases": [phase]}))
+    spec = read_spec(write(tmp_path, MINIMAL | {"lora": None, "phases": [phase]}))
     assert [p.name for p in spec.phases] == ["thaw-layers.5", "thaw-layers.4", "thaw-layers.3"]
     assert [p.epochs for p in spec.phases] == [1, 1, 1]
     assert spec.phases[2].train == ("head", "layers.5", "layers.4", "layers.3")

@@ -14,7 +14,7 @@ import train
 from data.decoding import Answers, Span
 from data.readers import Question, parse_questions
 from data.squad import make_windows
-from data.squad_metrics import score_each
+from data.squad_metrics import judge, score_each
 from experiments.inference.questions import (
     Answered,
     answer_length,
@@ -45,13 +45,13 @@ def run(capsys, *words) -> str:
 
 
 def test_a_scored_run_writes_the_files_that_the_official_script_reads(place, tmp_path, capsys):
-    """And scoring those files, without the model, gives the same figures."""
+    """And what that script says of them is what was shown."""
     shown = json.loads(
         run(capsys, "score", place / "passwords", "--data", place / "dev.json", "--out", tmp_path, "--json")
     )
     (result,) = shown["runs"]
     assert result["trained_on"] == 0
-    assert result["exact"] >= 90 and result["NoAns_f1"] >= 80 and result["span_accuracy"] >= 90
+    assert result["exact"] >= 90 and result["NoAns_f1"] >= 80
     written = tmp_path / "passwords" / "dev.json"
     predictions, nbest, odds = (
         json.loads((written / f"{name}.json").read_text()) for name in ("predictions", "nbest", "null_odds")
@@ -63,9 +63,8 @@ def test_a_scored_run_writes_the_files_that_the_official_script_reads(place, tmp
         assert [e["probability"] for e in entries] == sorted((e["probability"] for e in entries), reverse=True)
         for entry in entries:
             assert questions[identifier].context[entry["start"] : entry["end"]] == entry["text"]
-    again = run(capsys, "score", "--predictions", written / "predictions.json", "--data", place / "dev.json", "--json")
-    for key in ("exact", "f1", "total", "HasAns_exact", "HasAns_f1", "NoAns_exact", "NoAns_f1"):
-        assert json.loads(again)["runs"][0][key] == result[key]
+    official, _ = judge(list(questions.values()), predictions, {}, threshold=None)  # "" stands there already
+    assert official.items() <= result.items()
 
 
 def test_the_threshold_comes_from_the_checkpoint(place, capsys):
@@ -97,15 +96,6 @@ def test_questions_that_are_too_long_are_cut_and_counted(place, tmp_path, capsys
     (tmp_path / "long.json").write_text(json.dumps(data))
     page = run(capsys, "score", place / "passwords", "--data", tmp_path / "long.json", "--out", tmp_path)
     assert "cut           1 questions are longer than data.max_query_length" in page
-
-
-def test_missing_predictions_are_counted_and_named(place, tmp_path, capsys):
-    (tmp_path / "p.json").write_text(json.dumps({"s1-0": "", "s1-1": "nothing like it", "elsewhere": "x"}))
-    (tmp_path / "odds.json").write_text(json.dumps({"s1-0": 0.9, "s1-1": -2}))
-    page = run(capsys, "score", "--predictions", tmp_path / "p.json", "--na-prob", tmp_path / "odds.json",
-               "--data", place / "dev.json")  # fmt: skip
-    assert "38 questions have no prediction and score 0; the first: s1-2, s1-3, s1-4" in page
-    assert " 2.5 " in page and "threshold     1.000" in page
 
 
 def test_buckets_say_where_a_model_fails():
@@ -171,23 +161,6 @@ def test_a_run_is_scored_once_and_what_was_scored_is_shown_although_the_next_run
         and "a file: is a file, and a plain folder is to be" in shown.err
     )
     assert (tmp_path / "a file").read_text() == "mine"
-
-
-def test_the_buckets_of_somebodys_predictions_are_those_of_the_table(place, tmp_path, capsys):
-    """Missing ones count 0 in both; above the threshold, "" is the answer in both."""
-    questions = parse_questions(json.loads((place / "dev.json").read_text()), "dev")
-    gold = {q.id: q.answers[0][0] if q.answers else "nonsense" for q in questions}
-    missing = gold.pop(next(q.id for q in questions if q.answers))
-    (tmp_path / "p.json").write_text(json.dumps(gold))
-    (tmp_path / "odds.json").write_text(json.dumps({i: 2.0 if text == "nonsense" else 0.0 for i, text in gold.items()}))
-    page = run(capsys, "score", "--predictions", tmp_path / "p.json", "--na-prob", tmp_path / "odds.json",
-               "--data", place / "dev.json", "--json")  # fmt: skip
-    (result,) = json.loads(page)["runs"]
-    assert missing and result["NoAns_exact"] == 100.0 == result["buckets"]["answer_length"]["no answer"]["exact"]
-    for grouping in result["buckets"].values():
-        assert sum(bucket["total"] for bucket in grouping.values()) == result["total"] == len(questions)
-        mean = sum(bucket["exact"] * bucket["total"] for bucket in grouping.values()) / len(questions)
-        assert mean == pytest.approx(result["exact"]) == pytest.approx(100 * len(gold) / len(questions))
 
 
 def test_ctrl_c_is_a_line_and_no_traceback(place, capsys, monkeypatch):

@@ -284,7 +284,7 @@ def test_label_smoothing_is_for_training_only(texts, tmp_path):
         by_hand = -0.7 * p[torch.arange(8), batch["target"]] - 0.3 * p.mean(1)
     torch.testing.assert_close(smoothed.tasks.losses(smoothed.model, logits, batch), by_hand)
     model, machine = smoothed.model, smoothed.machine
-    dev = smoothed.tasks.tasks["main"]._judged["dev"]
+    dev = smoothed.tasks.tasks["main"].judged["dev"]
     logits = torch.from_numpy(np.stack(predict(model, "main", dev, machine)[0]))
     expected = torch.nn.functional.cross_entropy(logits, torch.from_numpy(dev.labels["target"]))
     assert smoothed.tasks.evaluate(model, machine).metrics["loss"] == pytest.approx(expected.item(), abs=1e-6)

@@ -132,8 +132,9 @@ def test_all_groups_of_all_phases_exist_from_the_start(model):
 @pytest.mark.parametrize(
     "train,message",
     [
-        (["head", "layers.7"], r"phases.0.train: 'layers.7' selects no parameter; parts: embeddings, layers.0, lora"),
-        (["heads"], r"'heads' selects no parameter"),
+        (["head", "layers.7"], r"phases.0.train: 'layers.7' goes beyond this model's last layer, layers.2"),
+        (["head", "layers.0-3"], r"'layers.0-3' goes beyond this model's last layer, layers.2"),
+        (["*.nothing"], r"'\*.nothing' selects no parameter; parts: embeddings, layers.0, lora"),
         (["head", "all"], r"'head' is wholly covered by a later entry"),
     ],
 )
