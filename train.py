@@ -72,7 +72,7 @@ def enter_phase(run: Run, index: int) -> None:
     """Freeze and unfreeze for a phase. Its beginning is recorded once, even if the run was resumed inside it."""
     progress, phase = run.progress, run.spec.phases[index]
     phases.set_trainable(run.model, phase)
-    run.keep_trunk()
+    run.keep_trunk(phase)
     if index != progress.phase:
         progress.phase, progress.phase_step = index, progress.step
         progress.furthest = max(progress.furthest, index)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 
 # (widest batch, multiple): batches up to 64 tokens wide are padded to a multiple of 4, wider ones to one of 8. The
-# kernels of a CPU are faster on such widths, and a larger multiple pads too much (experiments/LOG.md, "Widths" and
-# "Padding of short texts").
+# kernels of a CPU are faster on such widths, and a larger multiple pads too much (experiments/LOG.md, "The first
+# hour" and "Padding of short texts").
 PAD_MULTIPLES = ((64, 4), (math.inf, 8))
 # Examples are sorted by length within pools of this many batches: small enough that batches stay random, large enough
 # that little padding remains.

@@ -122,8 +122,8 @@ def attend(kind: str, q: Tensor, dropout: Dropout) -> Callable[..., Tensor]:
     """The attention function for a setting. "auto" is SDPA, except for training on a CPU in 16 bit or with dropout.
 
     On 2 CPU cores in bf16 at D = 32, SDPA's backward pass makes a whole training step twice as long. In fp32, and
-    without gradients, SDPA is the faster one, and keeps less (experiments/LOG.md, "Attention on a CPU"). With dropout
-    it leaves its fused kernel.
+    without gradients, SDPA is the faster one, and keeps less (experiments/LOG.md, "Attention on a CPU" and "The first
+    hour"). With dropout it leaves its fused kernel.
     """
     if kind == "auto":
         slow = q.dtype != torch.float32 or (dropout.training and dropout.p > 0)
@@ -134,6 +134,7 @@ def attend(kind: str, q: Tensor, dropout: Dropout) -> Callable[..., Tensor]:
 def compute(function: Callable[..., Tensor], *inputs, again: bool) -> Tensor:
     """function(*inputs). again: nothing that it computes is kept for the backward pass, which computes it again, up to
     the last value that it needs: the same bits, dropout included."""
+    again = again and torch.is_grad_enabled()
     return checkpoint(function, *inputs, use_reentrant=False) if again else function(*inputs)
 
 

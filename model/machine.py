@@ -1,5 +1,6 @@
 """The machine a run is on: device, precision, memory, versions."""
 
+import contextlib
 import ctypes
 import os
 import platform
@@ -90,7 +91,7 @@ def keep_freed_memory(keep: bool = True) -> None:
 
     A block that was given back is mapped anew, and the kernel must zero its pages. Freed memory that is kept lies in
     pieces between what is in use, and the next tensor fits into none of them: a third of a run's memory
-    (experiments/LOG.md, "Memory"). Without glibc there is no effect.
+    (experiments/LOG.md, "The first hour"). Without glibc there is no effect.
     """
     if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
         return
@@ -128,10 +129,10 @@ def peak_memory_mb(device: torch.device) -> int:
     """Largest memory use so far, in MiB: of the GPU where there is one, else of the process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) >> 20
-    status = Path("/proc/self/status")
-    if status.exists():  # on Linux getrusage would count that of the process that started this one, too
-        found = next(line for line in status.read_text().splitlines() if line.startswith("VmHWM:"))
-        return int(found.split()[1]) >> 10
+    # On Linux, getrusage would count that of the process that started this one, too. Not every system says VmHWM.
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return int(next(line for line in lines if line.startswith("VmHWM:")).split()[1]) >> 10
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak >> 20 if sys.platform == "darwin" else peak >> 10  # macOS counts bytes, others KiB
 

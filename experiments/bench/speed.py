@@ -69,9 +69,7 @@ def measure(ours: Run, theirs: dict[str, Run], steps: int, phase: int) -> dict[s
     variants = {name: (ours, undo) for name, undo in VARIANTS.items()}
     variants |= {name: (run, VARIANTS["as shipped"]) for name, run in theirs.items()}
     for run in (ours, *theirs.values()):
-        run.writer = Mock()  # records go nowhere
-        train.enter_phase(run, phase)
-        run.set_rates()
+        begin_phase(run, phase)
     seconds: dict[str, list[float]] = {name: [] for name in variants}
     first, end = ours.plan.span(phase)
     for position in tqdm(range(first, min(first + steps + 3, end)), disable=None):
@@ -86,6 +84,12 @@ def measure(ours: Run, theirs: dict[str, Run], steps: int, phase: int) -> dict[s
     return {name: np.array(values[3:]) for name, values in seconds.items()}
 
 
+def begin_phase(run: Run, phase: int) -> None:
+    run.writer = Mock()  # records go nowhere
+    train.enter_phase(run, phase)
+    run.set_rates()
+
+
 def take_step(run: Run, position: int) -> None:
     train.compute_gradients(run, run.plan.order[position])
     run.optimizer.step()
@@ -97,9 +101,7 @@ def peak_memory(spec: Spec, root: Path, peers: bool, steps: int, phase: int) -> 
     """The most memory that this process has used, in MiB, after the steps of a run that is set up for them."""
     run = train.set_up(spec, Path("unused"), root)
     run = through_peers(run, "sdpa") if peers else run
-    run.writer = Mock()
-    train.enter_phase(run, phase)
-    run.set_rates()
+    begin_phase(run, phase)
     first, end = run.plan.span(phase)
     for position in range(first, min(first + steps, end)):
         take_step(run, position)

@@ -9,7 +9,7 @@ from collections.abc import Collection
 
 from experiments.training.phases import trained_names
 from experiments.training.state import Run
-from experiments.training.trunk import frozen_layers
+from experiments.training.trunk import kept_layers
 from model.heads import TaskModel
 
 FIRST = 2  # steps that are left out of the measurement: the first ones also allocate memory
@@ -48,12 +48,14 @@ class Forecast:
         forward = flops_per_token(run.model, (), length)
         self._evaluation = run.tasks.tokens_judged * forward
         self._steps, self._trunks = [], []  # of each phase, work of a step, and of computing the trunk that it keeps
+        before = 0
         for i, phase in enumerate(run.spec.phases):
-            trained = trained_names(run.model, [phase])
-            kept = 0 if run.spec.model.trunk_mb is None else frozen_layers(run.model, trained)
-            each = flops_per_token(run.model, trained, length, kept)
+            kept = kept_layers(run.spec, run.model, phase)
+            each = flops_per_token(run.model, trained_names(run.model, [phase]), length, kept)
             self._steps.append(tokens * phase.epochs / run.plan.steps(i) * each)
-            self._trunks.append(tokens * (forward - flops_per_token(run.model, (), length, kept)))
+            trunk = 0.0 if kept == before else forward - flops_per_token(run.model, (), length, kept)
+            self._trunks.append(tokens * trunk)
+            before = kept
         self._evaluate_at = sorted(run.plan.evaluate_at)
         self._begun = run.progress.position
         self._measured_from: tuple[int, float] | None = None  # position, and the clock of training there

@@ -11,12 +11,12 @@ import numpy as np
 import torch
 
 from experiments.config.metrics import direction
-from experiments.config.spec import Spec
+from experiments.config.spec import PhaseSpec, Spec
 from experiments.tasks.base import Evaluated
 from experiments.tasks.several import Tasks
 from experiments.terminal import say
 from experiments.training.phases import Group, Plan, rate_factor, trained_names
-from experiments.training.trunk import Trunk, compute_trunk
+from experiments.training.trunk import Trunk, compute_trunk, kept_layers
 from experiments.training.writer import Writer
 from model.heads import TaskModel
 from model.machine import Machine, peak_memory_mb
@@ -158,17 +158,17 @@ class Run:
                 rates[group.label] = max(rates.get(group.label, 0.0), settings["lr"])
         return rates
 
-    def keep_trunk(self) -> None:
-        """Compute the frozen trunk of a phase that begins, if model.trunk_mb asks for it."""
-        if self.spec.model.trunk_mb is None:
+    def keep_trunk(self, phase: PhaseSpec) -> None:
+        """Compute the frozen trunk of a phase that begins, unless the phase before kept the same layers."""
+        depth, before = kept_layers(self.spec, self.model, phase), self.progress.clock.train
+        if self.trunk and self.trunk.depth == depth:
             return
-        self.trunk, before = None, self.progress.clock.train  # the one before goes first: there is room for one
-        with self.progress.clock.timing("train"):
-            self.trunk = compute_trunk(self.model, self.tasks, self.machine)
-        if self.trunk:
-            megabytes = self.trunk.hidden.nbytes >> 20
-            say(f"  trunk    the output of {self.trunk.depth} frozen layers is kept: {megabytes:,} MiB")
-        self.progress.sums.since += self.progress.clock.train - before  # the speed of steps is that of steps
+        self.trunk = None  # before the new one is made: there is room for one
+        if depth:
+            with self.progress.clock.timing("train"):
+                self.trunk = compute_trunk(self.model, self.tasks, self.machine, depth)
+            say(f"  trunk    the output of {depth} frozen layers is kept: {self.trunk.hidden.nbytes >> 20:,} MiB")
+            self.progress.sums.since += self.progress.clock.train - before  # the speed of steps is that of steps
 
     def batch(self, rows: np.ndarray, random: np.random.Generator) -> dict:
         """The training examples `rows` as a batch on the device, with the output of the frozen trunk if it is kept."""

@@ -14,12 +14,11 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 from tqdm import tqdm
 
 from data.batching import eval_batches
 from data.files import InputError
-from experiments.config.spec import Spec
+from experiments.config.spec import PhaseSpec, Spec
 from experiments.tasks.base import EVAL_BATCH_TOKENS
 from experiments.tasks.several import Tasks
 from experiments.training.phases import trained_names
@@ -38,8 +37,10 @@ class Trunk:
     def of(self, rows: np.ndarray, width: int) -> Tensor:
         """The output for the examples `rows` [B], padded with zeros to a width -> [B, T, C]. (Padding is masked out of
         attention, and no head looks at it.)"""
-        padded = pad_sequence([self.hidden[self.begin[n] : self.begin[n + 1]] for n in rows], batch_first=True)
-        return torch.nn.functional.pad(padded, (0, 0, 0, width - padded.shape[1]))
+        padded = self.hidden.new_zeros(len(rows), width, self.hidden.shape[1])
+        for target, n in zip(padded, rows, strict=True):
+            target[: self.begin[n + 1] - self.begin[n]] = self.hidden[self.begin[n] : self.begin[n + 1]]
+        return padded
 
 
 def frozen_layers(model: TaskModel, trained: Collection[str]) -> int:
@@ -49,6 +50,11 @@ def frozen_layers(model: TaskModel, trained: Collection[str]) -> int:
         return 0
     layers = [int(name.split(".")[2]) for name in trained if name.startswith("encoder.layers.")]
     return min(layers, default=len(model.encoder.layers))
+
+
+def kept_layers(spec: Spec, model: TaskModel, phase: PhaseSpec) -> int:
+    """The number of layers whose output is kept in a phase."""
+    return 0 if spec.model.trunk_mb is None else frozen_layers(model, trained_names(model, [phase]))
 
 
 def check_memory(spec: Spec, model: TaskModel, tasks: Tasks) -> None:
@@ -62,19 +68,16 @@ def check_memory(spec: Spec, model: TaskModel, tasks: Tasks) -> None:
             f"model.trunk_mb: {limit}, but the frozen trunk's output for {len(tasks.lengths):,} training examples "
             f"takes {needed:,.0f} MiB; allow as much, or leave the setting out"
         )
-    if not any(frozen_layers(model, trained_names(model, [phase])) for phase in spec.phases):
+    if not any(kept_layers(spec, model, phase) for phase in spec.phases):
         raise InputError("model.trunk_mb: in every phase something trains in the lowest layer, so nothing is frozen")
 
 
 @torch.no_grad()
-def compute_trunk(model: TaskModel, tasks: Tasks, machine: Machine) -> Trunk | None:
-    """The trunk's output for all training examples, by what trains in the model now; None where no layer is frozen.
+def compute_trunk(model: TaskModel, tasks: Tasks, machine: Machine, depth: int) -> Trunk:
+    """The output of the first `depth` layers for all training examples.
 
     Batches are those of an evaluation, whatever the training order is: a resumed run computes the same bits.
     """
-    depth = frozen_layers(model, {name for name, parameter in model.named_parameters() if parameter.requires_grad})
-    if not depth:
-        return None
     begin = np.concatenate([[0], np.cumsum(tasks.lengths)])
     hidden = torch.empty(int(begin[-1]), model.encoder.config.hidden_size)
     random = np.random.default_rng(0)  # draws nothing: with data.mask_tokens, no trunk is kept

@@ -76,3 +76,16 @@ def test_a_trunk_that_cannot_be_kept_is_refused(experiment, tmp_path, capsys, se
     error = capsys.readouterr().err
     assert error.startswith("train.py: ") and message in error and error.count("\n") == 1
     assert not (tmp_path / "runs" / "tiny").exists()
+
+
+def test_a_trunk_is_computed_once_for_phases_that_keep_the_same_layers(experiment, tmp_path, capsys):
+    """And anew where other layers are kept, or where something below has trained in between."""
+    names = iter("abcde")
+    phases = [{**phase, "name": next(names), "epochs": 0.5} for phase in (HEADS, HEADS, TOP, HEADS)]
+    settings = ["model.trunk_mb=10", *FIXED]
+    assert run_main(experiment(phases=phases), tmp_path, "--set", *settings) == 0
+    told = [line.split()[4] for line in capsys.readouterr().out.splitlines() if line.startswith("  trunk ")]
+    assert told == ["2", "1", "2"]
+    assert [r["kept_layers"] for r in records_of(tmp_path / "runs" / "tiny", "phase")] == [2, 2, 1, 2]
+    forecast = Forecast(set_up(experiment(phases=phases), tmp_path, *settings))
+    assert [trunk > 0 for trunk in forecast._trunks] == [True, False, True, True]
