@@ -152,16 +152,18 @@ def cut_pair(first: int, second: int, room: int) -> tuple[int, int]:
 def tokenize(
     rows: Sequence[Row], tokenizer: Tokenizer, max_length: int, labels: dict[str, np.ndarray] | None = None
 ) -> tuple[Tokens, int]:
-    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP], cut to max_length; and how many had to be cut."""
-    cls, sep, pad = special_tokens(tokenizer)
+    """[CLS] text [SEP], or [CLS] text [SEP] pair [SEP], cut to max_length; and how many had to be cut. (Or with the
+    special tokens that the tokenizer has instead.)"""
+    special = special_tokens(tokenizer)
+    cls, between, sep = special.cls, special.between, special.sep
     firsts = [e.ids for e in encode([row.text for row in rows], tokenizer)]
     seconds = [e.ids for e in encode([row.pair or "" for row in rows], tokenizer)]
     pieces, second, cut = [], [], 0
     for row, a, b in zip(rows, firsts, seconds, strict=True):
         paired = row.pair is not None
-        kept_a, kept_b = cut_pair(len(a), len(b), max_length - (3 if paired else 2))
+        kept_a, kept_b = cut_pair(len(a), len(b), max_length - 2 - paired * len(between))
         cut += kept_a + kept_b < len(a) + len(b)
-        pieces.append([cls, *a[:kept_a], sep, *([*b[:kept_b], sep] if paired else [])])
-        second.append(kept_a + 2)
+        pieces.append([cls, *a[:kept_a], *([*between, *b[:kept_b]] if paired else []), sep])
+        second.append(kept_a + 1 + (len(between) if paired else 1))
     tokens, begin = np.concatenate(pieces).astype(np.int32), np.cumsum([0, *map(len, pieces)])
-    return Tokens(tokens, begin, np.array(second), pad, labels or {}), cut
+    return Tokens(tokens, begin, np.array(second), special.pad, labels or {}), cut

@@ -29,7 +29,7 @@ def make_masking(tokenizer: Tokenizer, share: float) -> Masking | None:
     """Mask a share of the tokens; None for a share of 0. Raises InputError for a tokenizer without [MASK]."""
     if share == 0:
         return None
-    mask = tokenizer.token_to_id("[MASK]")
-    if mask is None:
+    special = special_tokens(tokenizer)
+    if special.mask is None:
         raise InputError("data.mask_tokens: the tokenizer has no [MASK]")
-    return Masking(share, mask, special_tokens(tokenizer))
+    return Masking(share, special.mask, (special.cls, special.sep, special.pad))

@@ -94,9 +94,10 @@ def make_windows(
     `tokenizers` library calls the *overlap* stride; it is not used here). max_query_length: longer questions are cut.
     Raises ValueError where a stride could skip context.
     """
-    if doc_stride > max_length - max_query_length - 3:
+    special = special_tokens(tokenizer)
+    room = max_length - 2 - len(special.between)  # for a question and a stretch of its context
+    if doc_stride > room - max_query_length:
         raise ValueError(f"a step of {doc_stride} could skip text")
-    cls, sep, pad = special_tokens(tokenizer)
     contexts = list(dict.fromkeys(question.context for question in questions))
     context_number = {context: number for number, context in enumerate(contexts)}
     encoded = encode(contexts, tokenizer)
@@ -113,9 +114,9 @@ def make_windows(
         counts["questions_cut"] += len(query_ids[number]) > max_query_length
         c = context_number[question.context]
         answer = _answer_tokens(question, context_chars[c], counts)
-        at = len(query) + 2
-        for begin, end in _context_windows(len(context_ids[c]), max_length - len(query) - 3, doc_stride):
-            pieces += [[cls, *query, sep], context_ids[c][begin:end], [sep]]
+        at = 1 + len(query) + len(special.between)
+        for begin, end in _context_windows(len(context_ids[c]), room - len(query), doc_stride):
+            pieces += [[special.cls, *query, *special.between], context_ids[c][begin:end], [special.sep]]
             span = (0, 0)
             if answer is not None and begin <= answer[0] and answer[1] < end:
                 span = (at + answer[0] - begin, at + answer[1] - begin)
@@ -126,7 +127,7 @@ def make_windows(
         tokens=np.concatenate(pieces).astype(np.int32),
         begin=np.concatenate([[0], np.cumsum(table[:, 5])]),
         second=table[:, 1],
-        pad=pad,
+        pad=special.pad,
         labels={"span": table[:, 3:5]},
         question=table[:, 0].astype(np.int32),
         context_from=table[:, 2].astype(np.int32),

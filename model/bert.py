@@ -1,7 +1,7 @@
 """BERT's encoder, by hand: token ids in, one hidden vector per token out.
 
 Source: Devlin et al. 2018 (arXiv 1810.04805), section 3. The numbers equal those of `transformers.BertModel`
-(tests/model/test_bert.py).
+(tests/model/test_bert.py), and, by settings of BertConfig, those of its relatives (model/families.py).
 The block is "post-LayerNorm": each sub-layer computes `norm(x + dropout(sublayer(x)))`.
 
 Axes:  B batch   T tokens   C hidden width   H heads   D width of one head (C / H)   I width inside the MLP
@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from model.dropout import Dropout
 
 # Added to the attention score of a padding position. Large enough that exp() underflows to exactly 0 in every dtype, so
 # padded and unpadded outputs are equal; small enough that adding a negative score stays finite even in fp16, whose
@@ -39,59 +41,14 @@ class BertConfig:
     attention_dropout: float = 0.0  # on the attention probabilities
     attention: str = "auto"  # "eager", "sdpa", or "auto": whichever is faster (see `attend`)
     recompute: bool = False  # in the backward pass, compute attention and GELU again instead of keeping them
+    # In what BERT's relatives differ (model/families.py):
+    typed_pairs: bool = True  # whether the second text of a pair is of type 1
+    position_offset: int = 0  # rows of the position embedding before that of the first token
+    embedding_size: int | None = None  # width of the embeddings, where it is not hidden_size
+    relative_buckets: int = 0  # of distances between tokens, each with a learnt attention score; 0: none
 
 
-class ByteMask(torch.autograd.Function):
-    """x times a mask of bytes, 0 or 1, times a scale. Autograd alone would keep the mask in x's dtype, four times as
-    large in fp32."""
-
-    @staticmethod
-    def forward(ctx, x: Tensor, keep: Tensor, scale: float) -> Tensor:
-        ctx.save_for_backward(keep)
-        ctx.scale = scale
-        # The scale is applied last, in the kernel's own precision: rounded to bf16 on its own it would be 0.3 % too
-        # small. A multiply by the mask, not masked_fill, because that is the vectorised kernel on a CPU.
-        return (x * keep.to(x.dtype)).mul_(scale)
-
-    @staticmethod
-    def backward(ctx, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (keep,) = ctx.saved_tensors
-        return (gradient * keep.to(gradient.dtype)).mul_(ctx.scale), None, None
-
-
-def random_byte_dropout(x: Tensor, p: float) -> Tensor:
-    """Dropout whose mask comes from one random byte per element. x: any shape -> same shape.
-
-    `F.dropout` draws a double-precision uniform per element, which on a CPU makes a whole training step 1.3 times as
-    long (experiments/LOG.md, "What each choice for speed is worth"). A byte is enough: an element is dropped when its
-    byte is below t = round(256 p), and survivors are scaled by 256 / (256 - t), which keeps the expectation. p itself
-    is rounded to a multiple of 1/256: p = 0.1 -> t = 26 -> 10.16 % dropped, survivors times 256/230.
-    """
-    threshold = max(1, round(256 * p))
-    words = torch.empty((x.numel() + 7) // 8, dtype=torch.int64).random_(-(2**63), None)  # 8 bytes per draw
-    random_bytes = words.view(torch.uint8)[: x.numel()].view(x.shape)
-    # uint8 instead of bool: the vectorised kernel on a CPU.
-    keep = torch.ge(random_bytes, threshold, out=torch.empty(x.shape, dtype=torch.uint8))
-    return ByteMask.apply(x, keep, 256 / (256 - threshold))
-
-
-class Dropout(nn.Module):
-    """Dropout with probability p in training mode, the identity in evaluation mode. p in [0, 0.99]."""
-
-    def __init__(self, p: float):
-        super().__init__()
-        self.p = p
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.p == 0.0:
-            return x
-        return random_byte_dropout(x, self.p) if x.device.type == "cpu" else F.dropout(x, self.p)
-
-    def extra_repr(self) -> str:
-        return f"p={self.p}"
-
-
-def attention_bias(mask: Tensor | None) -> Tensor | None:
+def padding_bias(mask: Tensor | None) -> Tensor | None:
     """mask [B, T] (True = real token) -> what is added to the scores [B, 1, 1, T], or None where nothing is padded."""
     if mask is None:
         return None
@@ -99,13 +56,15 @@ def attention_bias(mask: Tensor | None) -> Tensor | None:
 
 
 def eager_attention(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, dropout: Dropout) -> Tensor:
-    """softmax(q k^T / sqrt(D) + bias) v, spelled out. q, k, v [B, H, T, D], bias [B, 1, 1, T] -> [B, H, T, D]"""
+    """softmax(q k^T / sqrt(D) + bias) v, spelled out. q, k, v [B, H, T, D]; bias [B or 1, 1 or H, 1 or T, T], added
+    to the scores -> [B, H, T, D]"""
     B, H, T, D = q.shape
     q, k, v = (x.reshape(B * H, T, D) for x in (q, k, v))  # one batch of B*H matrices for bmm
     if bias is None:
         bias = q.new_zeros(1, 1, 1)
     else:
-        bias = bias.expand(B, H, 1, T).reshape(B * H, 1, T).to(q.dtype)
+        rows = bias.shape[2]  # 1, or T where it depends on the token that looks
+        bias = bias.expand(B, H, rows, T).reshape(B * H, rows, T).to(q.dtype)
     scores = torch.baddbmm(bias, q, k.transpose(1, 2), alpha=1 / math.sqrt(D))  # [B*H, T, T]
     probabilities = dropout(torch.softmax(scores, dim=-1))
     return torch.bmm(probabilities, v).view(B, H, T, D)
@@ -144,23 +103,54 @@ def embedding(rows: int, width: int) -> nn.Embedding:
     return nn.Embedding.from_pretrained(torch.empty(rows, width), freeze=False)
 
 
+def distance_buckets(T: int, count: int, furthest: int = 128) -> Tensor:
+    """The bucket of the distance j - i from each token i to each token j, int64 [T, T], as in T5 (Raffel et al. 2020)
+    and MPNet.
+
+    Half of the buckets are for j > i. Of each half, the first half are for one distance each, the others for ranges
+    that grow geometrically up to `furthest`. With 32: distances 0 to 7 back are 0 to 7, 8 to 11 back are 8, 91 and more
+    back are 15; those ahead are the same plus 16.
+    """
+    distance = torch.arange(T)[None, :] - torch.arange(T)[:, None]
+    half, single = count // 2, count // 4
+    far = distance.abs().clamp(min=1).float().div(single).log() / math.log(furthest / single) * (half - single)
+    bucket = torch.where(distance.abs() < single, distance.abs(), (single + far.long()).clamp(max=half - 1))
+    return bucket + half * (distance > 0)
+
+
 class Embeddings(nn.Module):
     """Sum of word, position and token-type embeddings, normalised."""
 
     def __init__(self, config: BertConfig):
         super().__init__()
-        self.word = embedding(config.vocab_size, config.hidden_size)
-        self.position = embedding(config.max_positions, config.hidden_size)
-        self.token_type = embedding(config.token_types, config.hidden_size) if config.token_types else None
-        self.norm = nn.LayerNorm(config.hidden_size, config.norm_eps)
+        C, E = config.hidden_size, config.embedding_size or config.hidden_size
+        self.typed_pairs, self.offset = config.typed_pairs, config.position_offset
+        self.word = embedding(config.vocab_size, E)
+        self.position = embedding(config.position_offset + config.max_positions, E)
+        self.token_type = embedding(config.token_types, E) if config.token_types else None
+        self.norm = nn.LayerNorm(E, config.norm_eps)
         self.dropout = Dropout(config.dropout)
+        self.project = nn.Linear(E, C) if E != C else None
+        self.relative = embedding(config.relative_buckets, config.num_heads) if config.relative_buckets else None
 
     def forward(self, tokens: Tensor, types: Tensor | None) -> Tensor:
         T = tokens.shape[1]
-        x = self.word(tokens) + self.position.weight[:T]  # [B, T, C]
+        x = self.word(tokens) + self.position.weight[self.offset : self.offset + T]  # [B, T, E]
         if self.token_type is not None:
-            x = x + (self.token_type.weight[0] if types is None else self.token_type(types))
-        return self.dropout(self.norm(x))
+            one_type = types is None or not self.typed_pairs
+            x = x + (self.token_type.weight[0] if one_type else self.token_type(types))
+        x = self.dropout(self.norm(x))
+        return x if self.project is None else self.project(x)  # [B, T, C]
+
+    def attention_bias(self, mask: Tensor | None, T: int) -> Tensor | None:
+        """mask [B, T] (True = real token), None where nothing is padded -> what is added to the attention scores,
+        [B or 1, 1 or H, 1 or T, T], or None"""
+        padding = padding_bias(mask)
+        if self.relative is None:
+            return padding
+        buckets = distance_buckets(T, self.relative.num_embeddings).to(self.relative.weight.device)
+        by_distance = self.relative(buckets).permute(2, 0, 1)[None]  # [1, H, T, T]
+        return by_distance if padding is None else by_distance + padding
 
 
 def cast_once(x: Tensor) -> Tensor:
@@ -250,7 +240,7 @@ class BertEncoder(nn.Module):
         """
         if tokens.shape[1] > self.config.max_positions:
             raise IndexError(f"{tokens.shape[1]} tokens, but the encoder has {self.config.max_positions} positions")
-        bias = attention_bias(mask)
+        bias = self.embeddings.attention_bias(mask, tokens.shape[1])
         first, x = (0, self.embeddings(tokens, types)) if below is None else below
         for layer in itertools.islice(self.layers, first, depth):
             x = layer(x, bias)

@@ -11,7 +11,8 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
-from model.bert import BertEncoder, Dropout, initialise
+from model.bert import BertEncoder, initialise
+from model.dropout import Dropout
 
 # Logit of a position that cannot be an answer: finite, so that nothing meets inf - inf.
 EXCLUDED = -1e9
@@ -31,6 +32,8 @@ def candidates(types: Tensor) -> Tensor:
 
 class Head(nn.Module):
     """Interface of a head."""
+
+    taken: tuple[str, ...] = ()  # names of published tensors that it began with (model/published_heads.py)
 
     def forward(self, hidden: Tensor, batch: dict) -> Tensor:
         """hidden [B, T, C] and what the batch holds beside tokens -> logits, float32 [B, ...]"""

@@ -8,7 +8,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from model.bert import Dropout, initialise
+from model.bert import initialise
+from model.dropout import Dropout
 from model.heads import Head
 
 
@@ -33,16 +34,21 @@ def squared_error(logits: Tensor, batch: dict[str, Tensor], label_smoothing: flo
     return (logits.squeeze(1) - batch["target"]) ** 2
 
 
-class Pooler(nn.Module):
-    """tanh of a linear layer on [CLS], as in BERT's pretraining (Devlin et al. 2018)."""
+ACTIVATIONS = {"tanh": torch.tanh, "relu": torch.relu, "gelu": nn.functional.gelu}
 
-    def __init__(self, hidden_size: int):
+
+class Pooler(nn.Module):
+    """A function of a linear layer on [CLS]: tanh in BERT, where it is pretrained (Devlin et al. 2018), or what the
+    family's head for texts has (model/families.py)."""
+
+    def __init__(self, hidden_size: int, activation: str = "tanh"):
         super().__init__()
         self.dense = nn.Linear(hidden_size, hidden_size)
+        self.activation = ACTIVATIONS[activation]
 
     def forward(self, hidden: Tensor, mask: Tensor | None) -> Tensor:
         """hidden [B, T, C] -> [B, C]"""
-        return torch.tanh(self.dense(hidden[:, 0]))
+        return self.activation(self.dense(hidden[:, 0]))
 
 
 def first_token(hidden: Tensor, mask: Tensor | None) -> Tensor:
@@ -64,14 +70,21 @@ POOLING = {"mean": masked_mean, "cls": first_token, "cls_pooler": None}
 
 class TextHead(Head):
     """Classification, multi-label or regression: pool, drop out, one linear layer (as transformers'
-    BertForSequenceClassification does with pooling "cls_pooler"). `loss` is one of the functions above."""
+    BertForSequenceClassification does with pooling "cls_pooler"). `loss` is one of the functions above. activation:
+    that of "cls_pooler"."""
 
     def __init__(
-        self, hidden_size: int, outputs: int, loss: Callable[..., Tensor], pooling: str = "mean", dropout: float = 0.0
+        self,
+        hidden_size: int,
+        outputs: int,
+        loss: Callable[..., Tensor],
+        pooling: str = "mean",
+        dropout: float = 0.0,
+        activation: str = "tanh",
     ):
         super().__init__()
         self._loss = loss
-        self.pool = POOLING[pooling] or Pooler(hidden_size)
+        self.pool = POOLING[pooling] or Pooler(hidden_size, activation)
         self.dropout = Dropout(dropout)
         self.output = nn.Linear(hidden_size, outputs)
         initialise(self)

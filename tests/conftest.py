@@ -10,9 +10,10 @@ import torch
 from safetensors.torch import save_file
 
 from model.bert import BertConfig, BertEncoder, initialise
+from model.families import FAMILIES, hugging_face_name
+from model.hub import packaged_folder
 from model.machine import cores
-from model.names import CONFIG_KEYS, hugging_face_name
-from model.pretrained import load_tokenizer, packaged_folder
+from model.tokenizer import load_tokenizer
 
 # Tests that run side by side share the cores, and so do the processes that they start.
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
@@ -49,9 +50,12 @@ def small_encoder(seed: int = 0, **shape) -> BertEncoder:
 def write_checkpoint(folder: Path, encoder: BertEncoder, tokenizer_from: Path, family: str = "bert") -> Path:
     """An encoder as a folder in Hugging Face layout."""
     folder.mkdir(parents=True, exist_ok=True)
-    fields = vars(encoder.config)
-    config = {"model_type": family, **{key: fields[ours] for key, ours in CONFIG_KEYS[family].items()}}
-    config["hidden_act" if family == "bert" else "activation"] = "gelu"
+    fields = dict(vars(encoder.config))
+    if fields["position_offset"]:
+        fields["max_positions"] += fields["position_offset"]
+        fields["position_offset"] -= 1  # config.json has pad_token_id
+    config = {"model_type": family, **{key: fields[ours] for key, ours in FAMILIES[family].keys.items()}}
+    config[FAMILIES[family].activation] = "gelu"
     (folder / "config.json").write_text(json.dumps(config))
     tensors = {}
     for name, tensor in encoder.state_dict().items():

@@ -104,7 +104,7 @@ MUTANTS = [
      "test_the_same_spec_gives_the_same_bits_twice_and_another_seed_does_not"),
     ("one order for all epochs", "data/batching.py", "default_rng([seed, epoch])", "default_rng([seed])",
      "data/test_batching.py", "test_every_epoch_and_every_seed_has_another_order"),
-    ("dropout's scale rounded first", "model/bert.py", "(x * keep.to(x.dtype)).mul_(", "x * keep.to(x.dtype).mul_(",
+    ("dropout's scale rounded first", "model/dropout.py", "(x * keep.to(x.dtype)).mul_(", "x * keep.to(x.dtype).mul_(",
      "model/test_bert.py", "test_dropout_is_unbiased_in_16_bit"),
     ("two processes on one run", "experiments/training/folder.py", "        if not held:", "        if False:",
      "test_resume.py", "test_a_second_process_on_a_run_folder_is_refused"),

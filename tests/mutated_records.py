@@ -24,7 +24,7 @@ from typing import Any
 import eval as eval_py
 import train
 from experiments.records import FIELDS, FILE
-from model.pretrained import packaged_folder
+from model.hub import packaged_folder
 from tests.conftest import small_encoder, write_checkpoint
 
 SLOWEST = 10.0  # seconds

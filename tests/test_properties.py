@@ -21,7 +21,8 @@ from experiments.config.parse import build, override
 from experiments.config.spec import Spec
 from experiments.records import FILE, read_records
 from experiments.training.writer import Writer
-from model.pretrained import load_tokenizer, packaged_folder
+from model.hub import packaged_folder
+from model.tokenizer import load_tokenizer
 
 settings.register_profile("here", deadline=None, max_examples=150, derandomize=True)
 settings.load_profile("here")

@@ -26,8 +26,8 @@ from experiments.terminal import refuse
 from experiments.training import console
 from experiments.training.folder import check_folder, claim, open_folder
 from experiments.training.state import Run
+from model.families import hugging_face_name
 from model.heads import SpanHead, TaskModel
-from model.names import hugging_face_name
 
 # Module of our head -> names of its counterpart in theirs.
 HEAD_NAMES = {"output": ("qa_outputs", "classifier"), "pool.dense": ("bert.pooler.dense",)}

@@ -21,6 +21,7 @@ from data.masking import make_masking
 from data.statistics import bootstrap, bootstrap_mean
 from data.tokens import Tokens, collate
 from experiments.config.spec import EvalSpec
+from model.families import Family
 from model.heads import Head, TaskModel
 from model.machine import Machine
 
@@ -81,8 +82,8 @@ class Task:
         self._masking = make_masking(tokenizer, spec.data.mask_tokens)
 
     @staticmethod
-    def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> Head:
-        """A new head on hidden states of this width. pooler: the pretrained one, where the checkpoint has it."""
+    def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, family: Family) -> Head:
+        """A new head on hidden states of this width."""
         raise NotImplementedError
 
     def evaluate(self, model: TaskModel, machine: Machine, split: str = "dev") -> Evaluated:

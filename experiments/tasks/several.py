@@ -14,9 +14,11 @@ from experiments.config.spec import Spec
 from experiments.tasks.base import Evaluated, Task
 from experiments.tasks.span_qa import SpanQA
 from experiments.tasks.texts import Texts
+from model.families import FAMILIES
 from model.heads import Head, TaskModel
 from model.machine import Machine
 from model.pretrained import Base
+from model.published_heads import take_over
 
 KINDS: dict[str, type[Task]] = {
     "span_qa": SpanQA,
@@ -27,16 +29,16 @@ KINDS: dict[str, type[Task]] = {
 
 
 def make_heads(spec: Spec, outputs: Mapping[str, Outputs], base: Base) -> dict[str, Head]:
-    """A new head for each task. Draws from torch's generator, in the tasks' order."""
+    """A head for each task: new, but for what the checkpoint has of one that fits. Draws from torch's generator, in the
+    tasks' order."""
     heads: dict[str, Head] = {}
+    pretrained, width = base.pretrained, base.encoder.config.hidden_size
     for name, task in spec.tasks.items():
         if hasattr(nn.ModuleDict(), name):
             raise InputError(f"tasks.{name}: cannot be a task's name, PyTorch's modules have something called so")
-        width, pooler = base.encoder.config.hidden_size, base.pretrained.pooler
-        try:
-            heads[name] = KINDS[task.task].make_head(task, outputs[name], width, spec.model.head_dropout, pooler)
-        except InputError as error:
-            raise InputError(f"{base.pretrained.name}: {error}") from None
+        family, dropout = FAMILIES[pretrained.family], spec.model.head_dropout
+        heads[name] = KINDS[task.task].make_head(task, outputs[name], width, dropout, family)
+        take_over(heads[name], pretrained.family, pretrained.head, outputs[name], pretrained.labels)
     return heads
 
 

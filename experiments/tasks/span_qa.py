@@ -1,6 +1,6 @@
 """Span QA as a task: its examples, its head, its evaluation."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from data.squad import Windows, make_windows
 from data.squad_metrics import Scores, judge
 from experiments.config.spec import EvalSpec, SpanQATask
 from experiments.tasks.base import Evaluated, Task, predict
+from model.families import Family
 from model.heads import Head, SpanHead, TaskModel
 from model.machine import Machine
 
@@ -67,7 +68,7 @@ class SpanQA(Task):
         self.null_threshold = None if always else spec.decoding.null_threshold
 
     @staticmethod
-    def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> Head:
+    def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, family: Family) -> Head:
         return SpanHead(width, dropout)
 
     def evaluate(self, model: TaskModel, machine: Machine, split: str = "dev") -> Evaluated:

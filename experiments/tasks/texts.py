@@ -4,7 +4,7 @@ Axes:  N examples   K outputs: classes, labels, or 1 for a number
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,9 +43,10 @@ from data.tokens import Tokens
 from experiments.config.metrics import deciding, direction
 from experiments.config.spec import ClassificationTask, EvalSpec, TextData, TextTask
 from experiments.tasks.base import Evaluated, Task, predict
+from model.families import Family
 from model.heads import Head, TaskModel
 from model.machine import Machine
-from model.text_heads import Pooler, TextHead, binary_cross_entropy, cross_entropy, squared_error
+from model.text_heads import TextHead, binary_cross_entropy, cross_entropy, squared_error
 
 LOSSES = {"classification": cross_entropy, "multi_label": binary_cross_entropy, "regression": squared_error}
 
@@ -90,13 +91,9 @@ class Texts(Task):
             self.splits["train"]["contradictions"] = contradictions(train, [labels(row) for row in train])
 
     @staticmethod
-    def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, pooler: Mapping | None) -> Head:
-        head = TextHead(width, max(1, len(outputs.labels)), LOSSES[spec.task], spec.pooling, dropout)
-        if isinstance(head.pool, Pooler):
-            if pooler is None:
-                raise InputError("there is no pretrained pooler for pooling cls_pooler; use mean or cls")
-            head.pool.load_state_dict(pooler)
-        return head
+    def make_head(spec: Any, outputs: Outputs, width: int, dropout: float, family: Family) -> Head:
+        count, (_, activation, _) = max(1, len(outputs.labels)), family.text_head
+        return TextHead(width, count, LOSSES[spec.task], spec.pooling, dropout, activation)
 
     def evaluate(self, model: TaskModel, machine: Machine, split: str = "dev") -> Evaluated:
         examples = self.judged[split]

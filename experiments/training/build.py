@@ -13,10 +13,11 @@ from experiments.config.spec import OptimSpec, Spec
 from experiments.tasks.several import make_heads
 from experiments.training.phases import Group
 from lora.inject import PatternError, inject
-from model.bert import Dropout
+from model.dropout import Dropout
 from model.heads import TaskModel
 from model.machine import Machine, choose_machine, keep_freed_memory
-from model.pretrained import Base, Pretrained, load_encoder, load_tokenizer
+from model.pretrained import Base, Pretrained, load_encoder
+from model.tokenizer import load_tokenizer
 
 
 def prepare_machine(spec: Spec, device: str) -> Machine:
@@ -43,7 +44,7 @@ def load_base(spec: Spec, download: bool = True) -> Base:
         raise InputError(
             f"data.max_length: {longest}, but {spec.model.pretrained} has only {encoder.config.max_positions} positions"
         )
-    tokenizer = load_tokenizer(pretrained.folder)
+    tokenizer = load_tokenizer(pretrained.folder, pretrained.family)
     largest = max(tokenizer.get_vocab().values())
     if largest >= encoder.config.vocab_size:
         raise InputError(
@@ -70,8 +71,8 @@ def build_model(spec: Spec, base: Base, outputs: Mapping[str, Outputs]) -> TaskM
 
 def unused_tensors(model: TaskModel, pretrained: Pretrained) -> list[str]:
     """Names of the checkpoint's tensors that neither encoder nor head uses."""
-    pooled = any(name.endswith("pool.dense.weight") for name, _ in model.head.named_parameters())
-    return [name for name in pretrained.unused if not (pooled and name.startswith("pooler."))]
+    taken = {name for task in model.head for name in model.head_of(task).taken}
+    return [name for name in pretrained.unused if name not in taken]
 
 
 def make_optimizer(optim: OptimSpec, groups: list[Group], model: nn.Module) -> torch.optim.Optimizer:

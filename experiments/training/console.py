@@ -35,6 +35,9 @@ def banner(run: Run, remark: str | None) -> None:
     if unused:
         say(f"           not used from the checkpoint: {', '.join(unused)}")
     for name, task in run.tasks.tasks.items():
+        taken = run.model.head_of(name).taken
+        if taken:
+            say(f"           its head begins with the checkpoint's {', '.join(taken)}")
         for split, counts in task.splits.items():
             notes = [text.format(f"{counts[key]:,}") for key, text in NOTES.items() if counts.get(key)]
             facts = [f"{counts['examples']:,} {counts['kind']}", *notes, *leaks(counts)]

@@ -9,7 +9,7 @@ from safetensors.torch import load_file, save_file
 from data.files import InputError
 from lora.adapter import CONFIG, WEIGHTS, load_adapter, save_adapter
 from lora.inject import inject, lora_layers, merge
-from model.names import hugging_face_name
+from model.families import hugging_face_name
 from tests.conftest import small_encoder, write_checkpoint
 from tests.lora.test_inject import randomise
 

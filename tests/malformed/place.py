@@ -18,7 +18,7 @@ from pathlib import Path
 
 import eval as eval_py
 import train
-from model.pretrained import packaged_folder
+from model.hub import packaged_folder
 from tests.conftest import small_encoder, write_checkpoint
 
 CONTEXT = "the man went to the store and bought a gallon of milk"

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.bert import BertConfig, BertEncoder, Dropout, attend, attention_bias, eager_attention, sdpa_attention
+from model.bert import BertConfig, BertEncoder, attend, eager_attention, padding_bias, sdpa_attention
+from model.dropout import Dropout
 from model.pretrained import load_encoder
 from tests.conftest import small_encoder, write_checkpoint
 
@@ -81,7 +82,7 @@ def test_hidden_states_equal_the_recorded_ones_of_transformers(checkpoint):
 def test_eager_attention_equals_sdpa(dtype):
     torch.manual_seed(0)
     q, k, v = (torch.randn(3, 4, 24, 16).to(dtype) for _ in range(3))
-    bias = attention_bias(torch.arange(24) < torch.tensor([24, 9, 0])[:, None])
+    bias = padding_bias(torch.arange(24) < torch.tensor([24, 9, 0])[:, None])
     off = Dropout(0.0)
     difference = eager_attention(q, k, v, bias, off) - sdpa_attention(q, k, v, bias, off)
     tolerance = {torch.float32: 1e-6, torch.bfloat16: 2e-2, torch.float16: 2e-3}[dtype]
@@ -92,7 +93,7 @@ def test_eager_attention_equals_sdpa(dtype):
 @pytest.mark.parametrize("attention", [eager_attention, sdpa_attention])
 def test_a_row_of_nothing_but_padding_is_finite(attention, dtype):
     q, k, v = (torch.randn(1, 2, 8, 16).to(dtype) * 8 for _ in range(3))
-    bias = attention_bias(torch.zeros(1, 8, dtype=torch.bool))
+    bias = padding_bias(torch.zeros(1, 8, dtype=torch.bool))
     assert attention(q, k, v, bias, Dropout(0.0)).isfinite().all()
 
 

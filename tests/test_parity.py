@@ -1,0 +1,23 @@
+"""The parity matrix (tests/parity) holds, on small shapes."""
+
+import pytest
+
+pytest.importorskip("transformers")
+pytest.importorskip("peft")
+
+from tests.parity import families
+
+
+def require(rows) -> None:
+    rows = list(rows)
+    assert rows
+    assert [row for row in rows if not row.holds] == []
+
+
+def test_hidden_states_of_every_family(tmp_path):
+    changes = {family: families.SMALL[family] | families.FEW_LAYERS[family] for family in families.SHAPES}
+    require(families.hidden_states(tmp_path, changes, (17, 96)))
+
+
+def test_tokenizers_of_every_family(tmp_path):
+    require(families.tokenizers(tmp_path))
