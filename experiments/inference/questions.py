@@ -13,7 +13,7 @@ from data.files import read_bytes
 from data.readers import Question, read_questions
 from data.squad import Windows, token_span
 from data.squad_metrics import Scores, average
-from experiments.inference.load import Scored, Trained, trained_on
+from experiments.inference.trained import Scored, Trained, trained_on
 from experiments.tasks.span_qa import answer, as_row, judge_answers, windows_of
 
 # ---- answering -------------------------------------------------------------------------------------------------------
