@@ -157,6 +157,14 @@ MUTANTS = [
      "test_eval.py", "test_in_markdown_nothing_of_a_run_becomes_a_link_an_image_or_a_mention"),
     ("a field that readers see is not checked", "experiments/records.py", '"intervals": _or_null(_each(_is_interval))', '"intervals": _or_null(_each(bool))',
      "experiments/test_records.py", "test_a_record_that_lacks_what_readers_count_on_is_a_remark"),
+    ("a program's threads are the run's", "experiments/inference/python.py", "allow_download, own_process=False", "allow_download",
+     "experiments/inference/test_python.py", "test_the_settings_of_the_program_stay_and_nothing_is_printed"),
+    ("a model draws from the program's random numbers", "experiments/inference/python.py", "with torch.random.fork_rng(devices=[]):", "if True:",
+     "experiments/inference/test_python.py", "test_the_settings_of_the_program_stay_and_nothing_is_printed"),
+    ("a bar is drawn in a program's terminal", "data/progress.py", "_QUIET.set(True)", "_QUIET.set(False)",
+     "experiments/inference/test_python.py", "test_the_settings_of_the_program_stay_and_nothing_is_printed"),
+    ("a script's own data.py stands in for ours", "experiments/__init__.py", "\ncheck_neighbours()\n", "\n",
+     "experiments/inference/test_python.py", "test_a_neighbour_of_the_same_name_is_refused_in_one_line"),
 ]  # fmt: skip
 
 
