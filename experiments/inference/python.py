@@ -20,11 +20,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from data.files import InputError, require_utf8, shown
+from data.files import InputError, printable, require_utf8, shown
 from data.labels import tokenize
 from data.progress import quiet
 from data.readers import Question, Row
-from data.tokens import collate
+from data.tokens import Tokens, collate
 from experiments.inference.questions import answer_all, is_cut, ranked_candidates
 from experiments.inference.texts import answers_of, predict_rows
 from experiments.inference.trained import Trained, load_run
@@ -202,7 +202,7 @@ class Model:
         paired = self.kind == "span_qa" or self.trained.task.data.pair is not None
         if paired is (pairs is None):
             kind, expected = ("pairs of texts", "give pairs") if paired else ("single texts", "give no pairs")
-            raise InputError(f"{self.trained.folder}: was trained on {kind}; {expected}")
+            raise InputError(f"{self.trained.folder}: reads {kind}; {expected}")
         return rows_of(texts, pairs, "texts", "pairs")
 
     # ---- logits
@@ -215,12 +215,10 @@ class Model:
             raise InputError("texts: there are none")
         tokenizer, spec = self.trained.tokenizer, self.trained.task
         with quiet():
-            spans = self.kind == "span_qa"
-            tokens = (
-                tokenize(rows, tokenizer, spec.data.max_length)[0]
-                if not spans
-                else windows_of(questions_of(rows), tokenizer, spec)
-            )
+            if self.kind == "span_qa":
+                tokens: Tokens = windows_of(questions_of(rows), tokenizer, spec)
+            else:
+                tokens, _ = tokenize(rows, tokenizer, spec.data.max_length)
         return {key: value for key, value in collate(tokens, np.arange(len(tokens))).items() if key != "span"}
 
     @torch.no_grad()
@@ -243,13 +241,14 @@ def one_or_all(results: list[R], alone: bool) -> R | list[R]:
 def texts_of(given: object, name: str) -> tuple[list[str], bool]:
     """The texts of an argument, and whether it was one alone. Raises InputError naming what is no text, or empty."""
     alone = isinstance(given, str)
-    if not isinstance(given, Iterable) or isinstance(given, bytes | Mapping | Set):
-        raise InputError(f"{name}: {shown(given)} is neither a text nor a list of texts")
+    table = not alone and getattr(given, "ndim", 1) != 1  # to iterate over one gives the names of its columns
+    if not isinstance(given, Iterable) or table or isinstance(given, bytes | Mapping | Set):
+        raise InputError(f"{name}: {printable(shown(given))} is neither a text nor a list of texts")
     texts = [given] if alone else list(given)
     for number, text in enumerate(texts):
         where = name if alone else f"{name}[{number}]"
         if not isinstance(text, str):
-            raise InputError(f"{where}: {shown(text)} is not a text")
+            raise InputError(f"{where}: {printable(shown(text))} is not a text")
         if not require_utf8(text, where).strip():
             raise InputError(f"{where}: is empty")
     return [str(text) for text in texts], alone  # numpy's strings become Python's
@@ -276,7 +275,7 @@ def questions_of(rows: list[Row]) -> list[Question]:
 def checked(batch: Mapping[str, Tensor | None], config: BertConfig) -> dict[str, Tensor | None]:
     """A batch with the dtypes that the encoder takes. Raises InputError for what it could only crash on."""
     if not isinstance(batch, Mapping) or any(not isinstance(batch.get(key), Tensor) for key in ("tokens", "types")):
-        raise InputError(f"batch: {shown(batch)} is no dict of tokens, types and mask; model.batch(texts) makes one")
+        raise InputError("batch: is no dict with the tensors tokens and types; model.batch(texts) makes one")
     tokens, types, mask = (batch.get(key) for key in ("tokens", "types", "mask"))
     assert tokens is not None and types is not None
     if tokens.ndim != 2 or not tokens.numel() or any(t.shape != tokens.shape for t in (types, mask) if t is not None):

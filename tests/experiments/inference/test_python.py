@@ -8,7 +8,9 @@ import shutil
 import subprocess
 import sys
 import threading
+import tomllib
 from dataclasses import asdict
+from fnmatch import fnmatch
 from pathlib import Path
 
 import numpy as np
@@ -246,19 +248,22 @@ WRONG = {
         (lambda m: m.answer(["Who?"] * 2, ["Ann."] * 3), "^context: there are 3, for 2 of question; give one for all"),
         (lambda m: m.answer("Who?", "\ud800"), "^context: is not UTF-8"),
         (lambda m: m.answer("Who?", "Ann.", candidates=-1), "^candidates: -1 is not"),
-        (lambda m: m.batch("Who?"), "was trained on pairs of texts; give pairs"),
+        (lambda m: m.batch("Who?"), "reads pairs of texts; give pairs"),
     ],
     "classification": [
         (lambda m: m.answer("Who?", "Ann."), r"is a classification model; call classify\(texts\)"),
-        (lambda m: m.classify("red"), "was trained on pairs of texts; give pairs"),
+        (lambda m: m.classify("red"), "reads pairs of texts; give pairs"),
     ],
     "multi_label": [
         (lambda m: m.classify("red"), r"is a multi_label model; call tag\(texts\)"),
-        (lambda m: m.tag("red", "blue"), "was trained on single texts; give no pairs"),
+        (lambda m: m.tag("red", "blue"), "reads single texts; give no pairs"),
         (lambda m: m.tag(["red", float("nan")]), r"^texts\[1\]: nan is not a text"),
+        (lambda m: m.tag(np.array([["red"], ["blue"]])), "^texts: array.* is neither a text nor a list of texts"),
+        (lambda m: m.tag(np.array("red")), "^texts: array.* is neither a text nor a list of texts"),
+        (lambda m: m.tag(open), "^texts: .* is neither a text nor a list of texts"),
         (lambda m: m.batch([]), "^texts: there are none"),
         (lambda m: m.logits(TEXTS), r"^batch: .* model.batch\(texts\) makes one"),
-        (lambda m: m.logits({"input_ids": torch.zeros(1, 1)}), "^batch: .* is no dict of tokens, types and mask"),
+        (lambda m: m.logits({"input_ids": torch.zeros(1, 1)}), "^batch: is no dict with the tensors"),
         (lambda m: m.logits(batch_of(torch.zeros(3))), r"^batch: .* one shape \[B, T\]"),
         (lambda m: m.logits(batch_of(torch.zeros(1, 4))), "^batch: tokens must be whole numbers from 0 to 30521"),
         (lambda m: m.logits(batch_of(torch.full((1, 4), 30522))), "^batch: tokens must be whole numbers"),
@@ -344,3 +349,15 @@ def test_a_plain_folder_of_data_beside_a_script_is_no_neighbour(tmp_path):
     (tmp_path / "data" / "mine.csv").write_text("text,label\n")
     done = script(tmp_path, "import experiments, data\nprint(data.__file__)")
     assert (done.stdout, done.stderr) == (f"{ROOT / 'data' / '__init__.py'}\n", "")
+
+
+def test_what_is_installed_is_every_package_with_its_data():
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]
+    files = [file for top in ("data", "model", "lora", "experiments") for file in (ROOT / top).rglob("*.py")]
+    packages = {".".join(file.parent.relative_to(ROOT).parts) for file in files}
+    patterns = settings["packages"]["find"]["include"]
+    assert all((ROOT / name.replace(".", "/") / "__init__.py").exists() for name in packages)
+    assert all(any(fnmatch(name, pattern) for pattern in patterns) for name in packages)
+    read = {match for file in files for match in re.findall(r'with_name\("([\w.]+)"\)', file.read_text())}
+    assert read and settings["package-data"] == {"data.synthetic": ["*.json"]}
+    assert {file.name for file in (ROOT / "data" / "synthetic").glob("*.json")} == read
