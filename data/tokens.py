@@ -9,10 +9,10 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 from tokenizers import Encoding, Tokenizer
-from tqdm import tqdm
 
 from data.batching import padded_width
 from data.files import InputError, reason
+from data.progress import progress
 
 # ---- the store -------------------------------------------------------------------------------------------------------
 
@@ -60,7 +60,7 @@ def collate(store: Tokens, rows: np.ndarray) -> dict[str, torch.Tensor | None]:
 def encode(texts: Sequence[str], tokenizer: Tokenizer) -> list[Encoding]:
     """Tokenize without special tokens, with a progress bar where it takes long."""
     encoded = []
-    for begin in tqdm(range(0, len(texts), 1000), desc="tokenizing", leave=False, disable=None, delay=1):
+    for begin in progress(range(0, len(texts), 1000), "tokenizing", delay=1):
         try:
             encoded += tokenizer.encode_batch(texts[begin : begin + 1000], add_special_tokens=False)
         except Exception as error:  # the tokenizers library raises plain Exception where its file is no good

@@ -88,9 +88,9 @@ MUTANTS = [
      "data/test_writing.py", "test_a_file_is_never_written_through_a_link"),
     ("somebody's files go with a run that is replaced", "experiments/training/folder.py", "elif replaced and not", "elif False and not",
      "test_foreign.py", "test_a_run_folder_with_somebodys_files_is_not_replaced"),
-    ("the best of any run is scored", "experiments/inference/load.py", "    if records:\n        try:", "    if False:\n        try:",
+    ("the best of any run is scored", "experiments/inference/trained.py", "    if records:\n        try:", "    if False:\n        try:",
      "test_foreign.py", "test_the_best_of_another_run_is_not_scored_under_this_ones_name"),
-    ("a spec.json is taken as it is", "experiments/inference/load.py", "if changed and not (records and records.resumed_anyway)", "if False",
+    ("a spec.json is taken as it is", "experiments/inference/trained.py", "if changed and not (records and records.resumed_anyway)", "if False",
      "test_foreign.py", "test_an_edited_spec_is_not_what_the_model_was_trained_with"),
     ("NaN is a metric like any other", "experiments/training/state.py", "if not found.finite:", "if False:",
      "test_foreign.py", "test_an_evaluation_without_a_finite_loss_is_never_the_best"),
@@ -157,6 +157,14 @@ MUTANTS = [
      "test_eval.py", "test_in_markdown_nothing_of_a_run_becomes_a_link_an_image_or_a_mention"),
     ("a field that readers see is not checked", "experiments/records.py", '"intervals": _or_null(_each(_is_interval))', '"intervals": _or_null(_each(bool))',
      "experiments/test_records.py", "test_a_record_that_lacks_what_readers_count_on_is_a_remark"),
+    ("a program's threads are the run's", "experiments/inference/python.py", "allow_download, own_process=False", "allow_download",
+     "experiments/inference/test_python.py", "test_the_settings_of_the_program_stay_and_nothing_is_printed"),
+    ("a model draws from the program's random numbers", "experiments/inference/python.py", "with torch.random.fork_rng(devices=[]):", "if True:",
+     "experiments/inference/test_python.py", "test_the_settings_of_the_program_stay_and_nothing_is_printed"),
+    ("a bar is drawn in a program's terminal", "data/progress.py", "_QUIET.set(True)", "_QUIET.set(False)",
+     "experiments/inference/test_python.py", "test_the_settings_of_the_program_stay_and_nothing_is_printed"),
+    ("a script's own data.py stands in for ours", "experiments/__init__.py", "\ncheck_neighbours()\n", "\n",
+     "experiments/inference/test_python.py", "test_a_neighbour_of_the_same_name_is_refused_in_one_line"),
 ]  # fmt: skip
 
 

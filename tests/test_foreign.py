@@ -14,7 +14,7 @@ import eval as eval_py
 import train
 from data.files import sha256_of
 from data.labels import Outputs
-from experiments.inference.load import load_run
+from experiments.inference.trained import load_run
 from experiments.records import read_records
 from experiments.tasks.texts import baseline
 from tests.experiments.report.made import read_summary

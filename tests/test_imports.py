@@ -37,7 +37,7 @@ def imports() -> list[tuple[str, str]]:
     """(module, module that it imports), both of the project, imports inside functions included."""
     files = [path.relative_to(ROOT) for path in ROOT.glob("**/*.py")]
     files = [path for path in files if not path.parts[0].startswith((".", "tests", "runs", "exp/"))]
-    files = [path for path in files if path.parts[0] != "exp"]  # a link to experiments/
+    files = [path for path in files if path.parts[0] not in ("exp", "build")]  # a link to experiments/; pip's copies
     modules = {".".join(path.with_suffix("").parts).removesuffix(".__init__"): path for path in files}
     found = []
     for name, path in modules.items():

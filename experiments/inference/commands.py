@@ -10,8 +10,8 @@ from data.files import InputError, decode_text, read_bytes, require_utf8
 from data.readers import Row
 from data.writing import plain_folder, write_text
 from experiments.inference import questions, texts
-from experiments.inference.load import Trained, load_run
 from experiments.inference.show import print_answers, print_label_answers, print_scores
+from experiments.inference.trained import Trained, load_run
 from experiments.records import json_safe
 from experiments.repetitions import average_repetitions
 from experiments.terminal import say, say_json

@@ -13,7 +13,7 @@ from data.files import read_bytes
 from data.readers import Question, read_questions
 from data.squad import Windows, token_span
 from data.squad_metrics import Scores, average
-from experiments.inference.load import Scored, Trained, trained_on
+from experiments.inference.trained import Scored, Trained, trained_on
 from experiments.tasks.span_qa import answer, as_row, judge_answers, windows_of
 
 # ---- answering -------------------------------------------------------------------------------------------------------
@@ -182,15 +182,19 @@ def ask(trained: Trained, asked: Sequence[str], texts: dict[str, str], count: in
         entry = {"text": name, "answer": answers.text(answered.threshold), "null_odds": answers.null_odds}
         candidates = ranked_candidates(answers, texts[name], answered.threshold, count)
         found[text].append({**entry, "threshold": answered.threshold, "candidates": candidates})
-    longest = trained.task.data.max_query_length
     return [
         {
             "question": text,
-            "question_cut": len(trained.tokenizer.encode(text, add_special_tokens=False).ids) > longest,
+            "question_cut": is_cut(trained, text),
             "answers": sorted(found[text], key=lambda entry: entry["null_odds"]),
         }
         for text in asked
     ]
+
+
+def is_cut(trained: Trained, question: str) -> bool:
+    """Whether the end of a question is not read."""
+    return len(trained.tokenizer.encode(question, add_special_tokens=False).ids) > trained.task.data.max_query_length
 
 
 def ranked_candidates(answers: Answers, context: str, threshold: float | None, count: int) -> list[dict]:

@@ -11,7 +11,7 @@ from data.files import read_bytes
 from data.labels import number_of, targets, tokenize
 from data.metrics import confusion, counts, label_counts, multi_label, per_class
 from data.readers import Row, read_table
-from experiments.inference.load import Scored, Trained, trained_on
+from experiments.inference.trained import Scored, Trained, trained_on
 from experiments.tasks.base import predict
 from experiments.tasks.texts import columns_of, in_unit, judge, labelling_of, probabilities
 

@@ -13,11 +13,11 @@ import numpy as np
 import torch
 from tokenizers import Tokenizer
 from torch import Tensor
-from tqdm import tqdm
 
 from data.batching import Part, eval_batches
 from data.labels import Outputs
 from data.masking import make_masking
+from data.progress import progress
 from data.statistics import bootstrap, bootstrap_mean
 from data.tokens import Tokens, collate
 from experiments.config.spec import EvalSpec
@@ -117,8 +117,7 @@ def predict(model: TaskModel, task: str, examples: Tokens, machine: Machine) -> 
     model.eval()
     logits: list[np.ndarray] = [np.empty(0)] * len(examples)
     losses = np.zeros(len(examples))
-    batches = eval_batches(examples.lengths, EVAL_BATCH_TOKENS)
-    for rows in tqdm(batches, desc="evaluating", leave=False, disable=None):
+    for rows in progress(eval_batches(examples.lengths, EVAL_BATCH_TOKENS), "evaluating"):
         batch = machine.place({"task": task, **collate(examples, rows)})
         with machine.autocast():
             out = model(batch)

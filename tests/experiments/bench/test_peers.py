@@ -10,7 +10,7 @@ import torch
 import eval as eval_py
 import train
 from experiments.config.check import read_spec
-from experiments.inference.load import load_run
+from experiments.inference.trained import load_run
 from model.heads import EXCLUDED, SpanHead, candidates
 from tests.tiny import FILES, ROOT, records_of, run_main, set_up
 

@@ -22,7 +22,7 @@ from experiments.training.identity import comparable, differences
 from experiments.training.phases import trained_names
 from experiments.training.writer import beyond
 from model.heads import TaskModel
-from model.machine import Machine
+from model.machine import Machine, choose_machine
 from model.tensors import read_tensors
 
 
@@ -97,10 +97,13 @@ def origin_of(folder: Path, checkpoint: Checkpoint, records: Records | None) -> 
     return found | {"ended": records is None or records.finished, "continued": continued}
 
 
-def load_run(folder: Path, device: str = "auto", task: str | None = None, download: bool = False) -> Trained:
+def load_run(
+    folder: Path, device: str = "auto", task: str | None = None, download: bool = False, own_process: bool = True
+) -> Trained:
     """The best model of a run folder. task: which one, of a run with several. download: ask a hub for pretrained
-    weights that are not on this machine. Raises InputError for what is no run folder, has no best/ yet, is damaged, is
-    put together from several runs, or was trained from other pretrained weights than are there now."""
+    weights that are not on this machine. own_process: set PyTorch up as in training (threads, determinism, memory),
+    which a program that is not ours would not expect. Raises InputError for what is no run folder, has no best/ yet, is
+    damaged, is put together from several runs, or was trained from other pretrained weights than are there now."""
     folder = run_folder(folder, "spec.json")
     best = surviving(folder / "best")
     if best is None:
@@ -119,7 +122,8 @@ def load_run(folder: Path, device: str = "auto", task: str | None = None, downlo
         changed = "is not what it was trained from (other weights or tokenizer)"
         raise InputError(f"{folder}: {spec.model.pretrained} {changed}")
     load_trained(best, model, pretrained, trained_names(model, spec.phases[: checkpoint.progress.furthest + 1]))
-    machine, prefix = prepare_machine(spec, device), spec.prefix(name)
+    machine = prepare_machine(spec, device) if own_process else choose_machine(device, spec.amp)
+    prefix = spec.prefix(name)
     model.to(machine.device).eval()
     found = checkpoint.progress.best.metrics.items()
     metrics = {key.removeprefix(prefix): value for key, value in found if key.startswith(prefix)}
