@@ -13,6 +13,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 
+def scaling_of(rank: int, alpha: float, rslora: bool = False) -> float:
+    """What the low-rank term is multiplied by. alpha / R keeps the size of the update comparable across ranks;
+    rank-stabilised LoRA (arXiv 2312.03732) finds that alpha / sqrt(R) is the power that really does."""
+    return alpha / math.sqrt(rank) if rslora else alpha / rank
+
+
 class LoRALinear(nn.Linear):
     """An `nn.Linear` with a low-rank term beside it.
 
@@ -46,9 +52,7 @@ class LoRALinear(nn.Linear):
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
         self.rank, self.alpha, self.rslora, self.init = rank, alpha, rslora, init
-        # alpha / R keeps the size of the update comparable across ranks; rank-stabilised LoRA (arXiv 2312.03732) finds
-        # that alpha / sqrt(R) is the power that really does.
-        self.scaling = alpha / math.sqrt(rank) if rslora else alpha / rank
+        self.scaling = scaling_of(rank, alpha, rslora)
         self.lora_A = nn.Parameter(linear.weight.new_zeros(rank, linear.in_features, dtype=torch.float32))
         self.lora_B = nn.Parameter(linear.weight.new_zeros(linear.out_features, rank, dtype=torch.float32))
         self.lora_dropout = dropout if dropout is not None else nn.Identity()
@@ -161,32 +165,32 @@ class DoRALinear(LoRALinear):
 
     def __init__(self, *arguments, **named):
         super().__init__(*arguments, **named)
-        self.lora_magnitude = nn.Parameter(self.direction()[1])
+        self.lora_magnitude = nn.Parameter(self.norms())
 
     def peft_settings(self) -> dict:
         return super().peft_settings() | {"use_dora": True}
 
     @torch.no_grad()
-    def direction(self) -> tuple[Tensor, Tensor]:
-        """(V [C_out, C_in], the lengths of its rows [C_out]), in fp32 even under autocast."""
+    def norms(self) -> Tensor:
+        """|V|, the lengths of its rows [C_out], in fp32 even under autocast."""
         with torch.autocast(self.weight.device.type, enabled=False):
-            adapted = self.base_weight.float() + self.low_rank()
-            return adapted, torch.linalg.vector_norm(adapted, dim=1)
+            return torch.linalg.vector_norm(self.base_weight.float() + self.low_rank(), dim=1)
 
-    def factor(self, norm: Tensor) -> Tensor:
+    def factor(self) -> Tensor:
         """m / |V| [C_out]"""
-        return self.lora_magnitude / norm.masked_fill(norm == 0.0, 1.0)
+        norms = self.norms()
+        return self.lora_magnitude / norms.masked_fill(norms == 0.0, 1.0)
 
     def delta(self) -> Tensor:
-        adapted, norm = self.direction()
-        return self.factor(norm).detach()[:, None] * adapted - self.base_weight.float()
+        weight = self.base_weight.float()
+        return self.factor().detach()[:, None] * (weight + self.low_rank()) - weight
 
     def forward(self, x: Tensor) -> Tensor:
         """x [..., C_in] -> [..., C_out]"""
         y = F.linear(x, self.weight, self.bias)
         if self.merged:
             return y
-        dropped, factor = self.lora_dropout(x), self.factor(self.direction()[1])
+        dropped, factor = self.lora_dropout(x), self.factor()
         if dropped is not x:
             base = F.linear(dropped, self.weight)
         else:
