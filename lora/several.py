@@ -78,11 +78,11 @@ class Several:
         if any(lora_layers(model)):
             raise ValueError("the model already has LoRA layers")
         self.model, self.adapters = model, dict(adapters)
-        self.linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
+        linears = {name: module for name, module in model.named_modules() if isinstance(module, nn.Linear)}
         for name, path, own in ((n, p, own) for n, adapter in adapters.items() for p, own in adapter.layers.items()):
-            if path not in self.linears:
+            if path not in linears:
                 raise ValueError(f"{name}: {path} is no linear layer of the model")
-            (C_out, C_in), found = self.linears[path].weight.shape, [tuple(t.shape) for t in own.tensors().values()]
+            (C_out, C_in), found = linears[path].weight.shape, [tuple(t.shape) for t in own.tensors().values()]
             if found != [(len(own.A), C_in), (C_out, len(own.A)), (C_out,)][: len(found)]:
                 raise ValueError(f"{name}: {path} is {C_out}x{C_in}, which tensors of {found} do not fit")
 
@@ -96,4 +96,6 @@ class Several:
         adapter = weighted_sum(self.adapters, weights)
         unwrap(self.model)
         for path, own in adapter.layers.items():
-            put(self.model, path, own.around(self.linears[path]))
+            linear = self.model.get_submodule(path)
+            assert isinstance(linear, nn.Linear)
+            put(self.model, path, own.around(linear))
