@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from lora.layer import DoRALinear, LoRALinear
+from lora.layer import LoRALinear, wrap
 
 ALL_LINEAR = "all-linear"  # the pattern that fits every layer
 
@@ -60,7 +60,6 @@ def inject(
     alpha: float,
     dropout: Callable[[], nn.Module] = nn.Identity,
     ranks: Mapping[str, int] | None = None,
-    dora: bool = False,
     **variant,
 ) -> list[str]:
     """Freeze `model` and replace each linear layer that a target pattern matches by a LoRALinear around it, in place.
@@ -68,7 +67,7 @@ def inject(
     model: the encoder without its head; a new head has nothing to adapt and must be trained whole.
     ranks: {pattern: rank} for layers whose rank differs; the last pattern that matches wins.
     dropout: makes the module that each adapter's input passes through, one for each.
-    dora: DoRALinear instead. variant: further arguments of LoRALinear (rslora, init, fresh).
+    variant: further arguments of `wrap` (rslora, dora, init, fresh).
     Returns the names of the wrapped layers. Raises PatternError for a pattern that matches nothing (a typo would
     otherwise train less than was asked, silently), or a rank that does not fit, before the model is touched.
     """
@@ -91,8 +90,7 @@ def inject(
 
     model.requires_grad_(False)
     for name in chosen:
-        kind = DoRALinear if dora else LoRALinear
-        put(model, name, kind(linears[name], rank_of[name], alpha, dropout=dropout(), **variant))
+        put(model, name, wrap(linears[name], rank_of[name], alpha, dropout=dropout(), **variant))
     return chosen
 
 

@@ -197,3 +197,8 @@ class DoRALinear(LoRALinear):
             base = y if self.bias is None else y - self.bias
         update = F.linear(F.linear(dropped, self.lora_A), self.lora_B) * self.scaling
         return y + ((factor - 1.0) * base + factor * update).to(y.dtype)
+
+
+def wrap(linear: nn.Linear, rank: int, alpha: float, dora: bool = False, **variant) -> LoRALinear:
+    """A linear layer with an adapter of the asked kind. variant: further arguments of LoRALinear."""
+    return (DoRALinear if dora else LoRALinear)(linear, rank, alpha, **variant)

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from lora.inject import lora_layers, put, unwrap
-from lora.layer import DoRALinear, LoRALinear, scaling_of
+from lora.layer import LoRALinear, scaling_of, wrap
 
 
 @dataclass(frozen=True)
@@ -36,8 +36,8 @@ class LayerAdapter:
 
     def around(self, linear: nn.Linear) -> LoRALinear:
         """A LoRA layer around a linear one. It holds these tensors themselves, frozen, if device and type fit."""
-        kind = LoRALinear if self.magnitude is None else DoRALinear
-        layer = kind(linear, len(self.A), self.alpha, rslora=self.rslora, fresh=False)
+        dora = self.magnitude is not None
+        layer = wrap(linear, len(self.A), self.alpha, dora=dora, rslora=self.rslora, fresh=False)
         for name, tensor in self.tensors().items():
             tensor = tensor.to(linear.weight.device, torch.float32)
             setattr(layer, name, nn.Parameter(tensor, requires_grad=False))

@@ -11,7 +11,7 @@ from experiments.config.spec import OptimSpec, PhaseSpec
 from experiments.training.phases import parameter_groups, phase_table, set_trainable
 from lora.adapter import CONFIG, WEIGHTS, load_adapter, save_adapter
 from lora.inject import inject, lora_layers, merge, residual_weights, to_plain, unmerge, unwrap
-from lora.layer import DoRALinear, LoRALinear
+from lora.layer import DoRALinear, LoRALinear, wrap
 from model.heads import SpanHead, TaskModel
 from tests.conftest import small_encoder, write_checkpoint
 from tests.lora.test_adapter import names
@@ -29,10 +29,10 @@ OWN = ("lora_A", "lora_B", "lora_magnitude")
 every_variant = pytest.mark.parametrize("variant", VARIANTS.values(), ids=VARIANTS.keys())
 
 
-def make(dora=False, trained=True, seed=0, rank=4, **options) -> LoRALinear:
+def make(trained=True, seed=0, rank=4, **options) -> LoRALinear:
     """A 48 -> 32 layer that has been trained for a while, as it were."""
     torch.manual_seed(seed)
-    layer = (DoRALinear if dora else LoRALinear)(nn.Linear(48, 32), rank=rank, alpha=6, **options)
+    layer = wrap(nn.Linear(48, 32), rank, alpha=6, **options)
     with torch.no_grad():
         for parameter in layer.adapter_parameters().values() if trained else ():
             parameter.add_(torch.randn_like(parameter) * 0.2)
