@@ -50,7 +50,7 @@ def set_up(spec: Spec, folder: Path, data_root: Path) -> Run:
     torch.manual_seed(spec.seed)  # before the model is built: its new weights depend on it
     model = build_model(spec, base, tasks.outputs).to(machine.device).train()
     check_memory(spec, model, tasks)
-    groups = phases.parameter_groups(model, spec.phases, spec.optim)
+    groups = phases.parameter_groups(model, spec.phases, spec.optim, spec.lora.b_rate if spec.lora else 1.0)
     return Run(
         spec=spec,
         folder=folder,
@@ -76,7 +76,7 @@ def enter_phase(run: Run, index: int) -> None:
     if index != progress.phase:
         progress.phase, progress.phase_step = index, progress.step
         progress.furthest = max(progress.furthest, index)
-        trains = phases.phase_table(run.model, run.groups, phase, index)
+        trains = phases.phase_table(run.model, run.groups, index)
         kept = run.trunk.depth if run.trunk else 0
         run.record("phase", name=phase.name, index=index, steps=run.plan.steps(index), trains=trains, kept_layers=kept)
 

@@ -46,7 +46,7 @@ def adapter_config(model: nn.Module, names: Callable[[str], str], base: str) -> 
         "alpha_pattern": {},
         "bias": "none",
         "fan_in_fan_out": False,
-        "init_lora_weights": True,
+        "init_lora_weights": "pissa" if first.init == "pissa" else True,  # pissa: A and B go with the residual weights
         "inference_mode": True,
     }
 
@@ -71,4 +71,10 @@ def load_adapter(model: nn.Module, folder: Path, names: Callable[[str], str]) ->
         found = config.get(key, False if isinstance(ours, bool) else None)  # PEFT's flags are off by default
         if found != ours:
             raise InputError(f"{folder / CONFIG}: {key} is {shown(found)}, the model has {ours!r}")
+    init = config.get("init_lora_weights")
+    if str(init).startswith("pissa") != (first.init == "pissa"):
+        raise InputError(
+            f"{folder / CONFIG}: init_lora_weights is {shown(init)}, the model has lora.init {first.init!r}; "
+            "adapters that began with pissa belong to weights without their part, others to whole ones"
+        )
     fill_parameters(adapter_tensors(model, names), saved, folder / WEIGHTS)

@@ -6,7 +6,9 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from lora.layer import LoRALinear
+from lora.layer import LoRALinear, wrap
+
+ALL_LINEAR = "all-linear"  # the pattern that fits every layer
 
 
 class PatternError(ValueError):
@@ -17,8 +19,9 @@ def matches(name: str, pattern: str) -> bool:
     """Whether a dotted module name fits a pattern: a glob over the whole name or over its last parts.
 
     For layers.3.attention.query:  "query", "attention.query", "layers.3.*" and "*query" fit; "quer" and "3" do not.
+    "all-linear" fits every name.
     """
-    return fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}")
+    return pattern == ALL_LINEAR or fnmatchcase(name, pattern) or fnmatchcase(name, f"*.{pattern}")
 
 
 def lora_layers(model: nn.Module) -> Iterator[tuple[str, LoRALinear]]:
@@ -35,9 +38,15 @@ def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
+def residual_weights(model: nn.Module) -> set[str]:
+    """Full names of the weights that are no longer the pretrained ones although nothing trained them (PiSSA)."""
+    return {f"{name}.weight" for name, layer in lora_layers(model) if layer.init == "pissa"}
+
+
 def _unmatched(setting: str, pattern: str, names: Sequence[str]) -> PatternError:
     """Error for a pattern that fits no linear layer, with the nearest names that would."""
     suffixes = {".".join(name.split(".")[start:]) for name in names for start in range(name.count(".") + 1)}
+    suffixes.add(ALL_LINEAR)
     near = difflib.get_close_matches(pattern, sorted(suffixes, key=len), n=3, cutoff=0.4) or sorted(
         {name.rpartition(".")[2] for name in names}
     )
@@ -58,7 +67,7 @@ def inject(
     model: the encoder without its head; a new head has nothing to adapt and must be trained whole.
     ranks: {pattern: rank} for layers whose rank differs; the last pattern that matches wins.
     dropout: makes the module that each adapter's input passes through, one for each.
-    variant: further arguments of LoRALinear (rslora).
+    variant: further arguments of `wrap` (rslora, dora, init, fresh).
     Returns the names of the wrapped layers. Raises PatternError for a pattern that matches nothing (a typo would
     otherwise train less than was asked, silently), or a rank that does not fit, before the model is touched.
     """
@@ -81,10 +90,14 @@ def inject(
 
     model.requires_grad_(False)
     for name in chosen:
-        parent, _, attribute = name.rpartition(".")
-        layer = LoRALinear(linears[name], rank_of[name], alpha, dropout=dropout(), **variant)
-        setattr(model.get_submodule(parent), attribute, layer)
+        put(model, name, wrap(linears[name], rank_of[name], alpha, dropout=dropout(), **variant))
     return chosen
+
+
+def put(model: nn.Module, name: str, layer: nn.Module) -> None:
+    """Replace the module of a dotted name."""
+    parent, _, attribute = name.rpartition(".")
+    setattr(model.get_submodule(parent), attribute, layer)
 
 
 def merge(model: nn.Module) -> None:
@@ -102,6 +115,11 @@ def unmerge(model: nn.Module) -> None:
 def to_plain(model: nn.Module) -> nn.Module:
     """Replace every LoRA layer by a plain linear layer that computes the same, in place. For export."""
     for name, layer in list(lora_layers(model)):
-        parent, _, attribute = name.rpartition(".")
-        setattr(model.get_submodule(parent), attribute, layer.to_linear())
+        put(model, name, layer.to_linear())
     return model
+
+
+def unwrap(model: nn.Module) -> None:
+    """Take every LoRA layer out again, in place; see `LoRALinear.unwrap`."""
+    for name, layer in list(lora_layers(model)):
+        put(model, name, layer.unwrap())

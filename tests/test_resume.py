@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import train
 from data.files import InputError
+from experiments.inference.load import load_run
 from experiments.records import read_records
 from experiments.training import checkpoint as checkpoints
 from experiments.training import folder as folder_module
@@ -91,6 +92,14 @@ RESUMABLE = {
         'phases=[{"name":"heads","epochs":1,"train":["head"]},{"name":"top","epochs":1,"train":["head","lora"]}]',
         'lora.targets=["layers.1.*query"]',
     ],
+    "dora, and a rate of its own for B": ["lora.dora=true", "lora.b_rate=8", "lora.dropout=0.1", "lora.rslora=true"],
+    "pissa everywhere": ["lora.init=pissa", "lora.targets=all-linear", "optim.weight_decay=0"],
+    "pissa above a trunk that is kept": [
+        "lora.init=pissa",
+        "model.trunk_mb=10",
+        'phases=[{"name":"heads","epochs":1,"train":["head"]},{"name":"top","epochs":1,"train":["head","lora"]}]',
+        'lora.targets=["layers.1.*query"]',
+    ],
     "less memory": ["runtime.save_memory=true", "model.attention_dropout=0.1", "model.dropout=0.1"],
     # Nothing gets better: the evaluation at step 23 ends the run, after the last death.
     "patience": ["eval.patience=2", "optim.lr=1e-9"],
@@ -128,6 +137,51 @@ def test_a_killed_run_continues_to_the_same_numbers(experiment, tmp_path, monkey
     assert resumed_in[:2] == [0, 0] and min(resumed_in[2:]) >= 1
     assert run_main(path, tmp_path, *changes, "--resume") == 0
     assert_same_run(whole, tmp_path / "runs" / "tiny")
+
+
+def another_machine(monkeypatch) -> None:
+    """Its singular value decomposition differs in the last bits, and in signs that are free."""
+    svd = torch.linalg.svd
+
+    def other(weight, **options):
+        U, S, Vh = svd(weight, **options)
+        return -U * (1 + 1e-6), S, -Vh
+
+    monkeypatch.setattr(torch.linalg, "svd", other)
+
+
+def test_a_pissa_run_continues_and_answers_on_another_machine(experiment, tmp_path, monkeypatch):
+    """Fails where the residual weights are decomposed again instead of saved, or where the best model lacks them."""
+    path, settings = experiment(), ["--set", "lora.init=pissa", 'phases.1.train=["head","lora"]', "phases.1.lr={}"]
+    assert run_main(path, tmp_path, *settings, "name=whole") == 0
+    take_step, whole, folder = train.take_step, tmp_path / "runs" / "whole", tmp_path / "runs" / "tiny"
+
+    def dying(run, batches):
+        if run.progress.position == 7:
+            raise SystemError("killed")
+        take_step(run, batches)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(train, "take_step", dying)
+        with pytest.raises(SystemError):
+            run_main(path, tmp_path, *settings)
+    loaded = load_run(whole)
+    another_machine(monkeypatch)
+    assert run_main(path, tmp_path, *settings, "--resume") == 0
+    assert_same_run(whole, folder)
+    found, changed = dict(load_run(whole).model.named_parameters()), []
+    for name, parameter in loaded.model.named_parameters():
+        assert torch.equal(parameter, found[name]), name
+        changed += [name] if "query.weight" in name or "value.weight" in name else []
+    saved = load_file(folder / "best" / "encoder.safetensors")
+    assert len(saved) == len(changed) == 4  # of two layers, and nothing else
+
+
+def test_an_adapter_of_pissa_is_not_resumed_as_another(experiment, tmp_path, capsys):
+    path = experiment()
+    run_main(path, tmp_path, "--set", "lora.init=pissa")
+    assert run_main(path, tmp_path, "--resume-anyway") == 2
+    assert "init_lora_weights is 'pissa', the model has lora.init 'default'" in capsys.readouterr().err
 
 
 def test_a_resumed_run_says_so_beside_what_its_task_has_to_say(experiment, tmp_path, capsys):

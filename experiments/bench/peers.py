@@ -21,7 +21,7 @@ from torch import Tensor, nn
 import train
 from data.files import InputError
 from experiments.config.check import read_spec
-from experiments.config.spec import ClassificationTask, LabelLoss, LossSpec, SpanQATask, Spec
+from experiments.config.spec import ClassificationTask, LabelLoss, LoraSpec, LossSpec, SpanQATask, Spec
 from experiments.terminal import refuse
 from experiments.training import console
 from experiments.training.folder import check_folder, claim, open_folder
@@ -130,6 +130,12 @@ def check(spec: Spec) -> None:
     plain = spec.optim.name == "adamw" and not spec.optim.l1 and not others and not task.data.mask_tokens
     span = isinstance(task, SpanQATask) and task.loss == LossSpec()
     text = isinstance(task, ClassificationTask) and task.pooling == "cls_pooler" and task.loss == LabelLoss()
+    lora = spec.lora or LoraSpec()
+    known = {name: getattr(lora, name) for name in ("rank", "alpha", "dropout", "targets")}
+    if lora != LoraSpec(**known) or "all-linear" in lora.targets:
+        raise InputError(
+            f"{spec.name}: the comparison knows plain LoRA: lora.{', '.join(known)} by name, not all-linear"
+        )
     if not plain or not (span or text):
         raise InputError(
             f"{spec.name}: the comparison knows span_qa, or classification with pooling cls_pooler, with adamw and "

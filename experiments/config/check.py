@@ -95,6 +95,10 @@ def check(spec: Spec) -> None:
     allowed += ["mean"] if len(spec.tasks) > 1 else []
     if spec.eval.metric not in allowed:
         raise InputError(f"eval.metric: {shown(spec.eval.metric)} is not one of {', '.join(allowed)}")
+    pretrained = spec.lora is not None and (spec.lora.dora or spec.lora.init == "pissa")
+    if spec.optim.l1 and pretrained and "lora" in spec.optim.l1_on:
+        told = "'lora' would shrink pretrained weights: lora.dora and lora.init pissa keep such in the adapters"
+        raise InputError(f"optim.l1_on: {told}")
     if spec.eval.every_steps is not None and spec.eval.every_epochs is not None:
         raise InputError("eval.every_steps, eval.every_epochs: set one of them, not both")
 
@@ -238,6 +242,9 @@ def resolve(raw: dict, assignments: list[str], sweeping: bool) -> Spec:
     write_out_tasks(raw)
     for assignment in assignments:
         override(raw, write_out_key(raw, assignment))
+    lora = raw.get("lora")
+    if isinstance(lora, dict) and lora.get("targets") == "all-linear":  # as PEFT has it: a word instead of a list
+        lora["targets"] = ["all-linear"]
     spec = build(Spec, raw)
     if len(spec.phases) > MOST_PHASES:
         raise InputError(f"phases: {len(spec.phases):,} of them; at most {MOST_PHASES}")
@@ -245,9 +252,8 @@ def resolve(raw: dict, assignments: list[str], sweeping: bool) -> Spec:
         raise InputError("tasks: at least one is needed")
     first = next(iter(spec.tasks.values()))
     metric = spec.eval.metric or ("mean" if len(spec.tasks) > 1 else DEFAULTS.get(first.task, "loss"))
-    spec = dataclasses.replace(
-        spec, phases=expand_gradual(spec.phases), eval=dataclasses.replace(spec.eval, metric=metric)
-    )
+    phases, evaluation = expand_gradual(spec.phases), dataclasses.replace(spec.eval, metric=metric)
+    spec = dataclasses.replace(spec, phases=phases, eval=evaluation)
     check(spec)
     check_sweep(spec, sweeping)
     return spec

@@ -34,9 +34,12 @@ class LoraSpec:
     rank: int = setting(8, "rank of the update", low=1)
     alpha: float = setting(16.0, "the update is scaled by alpha / rank", above=0, high=1e6)
     dropout: float = setting(0.0, "on the adapters' input", low=0, high=0.9)
-    targets: tuple[str, ...] = setting(("query", "value"), "linear layers: query, key, attention.output, up, or globs")
+    targets: tuple[str, ...] = setting(("query", "value"), "linear layers: query, up, ..., globs, or all-linear")
     ranks: dict[str, int] = setting(dict, "{pattern: rank} for layers with another rank", low=1)
     rslora: bool = setting(False, "scale by alpha / sqrt(rank) instead (rank-stabilised LoRA)")
+    dora: bool = setting(False, "train the length of each row of the weights apart from its direction (DoRA)")
+    init: str = setting("default", "pissa: of the weights' largest singular directions", choices=("default", "pissa"))
+    b_rate: float = setting(1.0, "rate of B as a multiple of A's (LoRA+)", above=0, high=1000)
 
 
 # ---- tasks: data and loss of each kind -------------------------------------------------------------------------------

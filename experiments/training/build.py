@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import nn
@@ -54,16 +55,15 @@ def load_base(spec: Spec, download: bool = True) -> Base:
     return Base(encoder, pretrained, tokenizer)
 
 
-def build_model(spec: Spec, base: Base, outputs: Mapping[str, Outputs]) -> TaskModel:
+def build_model(spec: Spec, base: Base, outputs: Mapping[str, Outputs], fresh: bool = True) -> TaskModel:
     """The encoder of `base`, with LoRA where the spec asks for it, under a new head for each task. outputs: what each
-    head's outputs mean. Random parts draw from torch's generator: seed it first. Every parameter is frozen until
-    `set_trainable`."""
+    head's outputs mean. fresh: False where saved tensors will be filled in; it spares the work of `lora.init`. Random
+    parts draw from torch's generator: seed it first. Every parameter is frozen until `set_trainable`."""
     if spec.lora is not None:
         lora, p = spec.lora, spec.lora.dropout
+        variant: dict[str, Any] = {"rslora": lora.rslora, "dora": lora.dora, "init": lora.init, "fresh": fresh}
         try:
-            inject(
-                base.encoder, lora.targets, lora.rank, lora.alpha, lambda: Dropout(p), lora.ranks, rslora=lora.rslora
-            )
+            inject(base.encoder, lora.targets, lora.rank, lora.alpha, lambda: Dropout(p), lora.ranks, **variant)
         except PatternError as error:
             raise InputError(str(error)) from None
     return TaskModel(base.encoder, make_heads(spec, outputs, base)).requires_grad_(False)

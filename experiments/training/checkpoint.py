@@ -1,6 +1,6 @@
 """Checkpoints of a run: what is in one, when one is due, how it is written, read and checked.
 
-A checkpoint is a folder: checkpoint.json, the heads, the adapters in PEFT's format, encoder weights that trained, the
+A checkpoint is a folder: checkpoint.json, the heads, the adapters in PEFT's format, encoder weights that changed, the
 scores of the development examples at the best evaluation, and, in last/, the state of optimizer and random generators.
 """
 
@@ -21,7 +21,7 @@ from experiments.records import SCORES
 from experiments.training.identity import identity
 from experiments.training.state import Progress, Run
 from lora import adapter
-from lora.inject import adapter_parameters, lora_layers
+from lora.inject import adapter_parameters, lora_layers, residual_weights
 from model.heads import TaskModel
 from model.pretrained import Pretrained
 from model.tensors import fill_parameters, read_tensors, require_finite, write_tensors
@@ -87,11 +87,12 @@ def best_is_saved(folder: Path, state: Checkpoint) -> bool:
 
 
 def _encoder_parameters(model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> dict[str, Tensor]:
-    """{Hugging Face name: parameter} of the encoder's own trained weights; adapters are saved elsewhere."""
-    adapters = adapter_parameters(model.encoder)
+    """{Hugging Face name: parameter} of the encoder's own weights that differ from the pretrained ones: those that
+    trained, and those whose largest part is in adapters. Adapters are saved elsewhere."""
+    adapters, residual = adapter_parameters(model.encoder), residual_weights(model.encoder)
     chosen: dict[str, Tensor] = {}
     for name, parameter in model.encoder.named_parameters():
-        if f"encoder.{name}" in trained and name not in adapters:
+        if (f"encoder.{name}" in trained and name not in adapters) or name in residual:
             module_path, _, leaf = name.rpartition(".")
             chosen[f"{pretrained.hugging_face_name(module_path)}.{leaf}"] = parameter
     return chosen
@@ -99,7 +100,7 @@ def _encoder_parameters(model: TaskModel, pretrained: Pretrained, trained: Colle
 
 def save_trained(folder: Path, model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> None:
     """Write what differs from the pretrained checkpoint: heads, adapters (PEFT's format), and the encoder parameters
-    among the names in `trained`."""
+    among the names in `trained`, with the residual weights of PiSSA."""
     write_tensors(folder / HEADS, dict(model.head.named_parameters()))
     if any(lora_layers(model.encoder)):
         adapter.save_adapter(model.encoder, folder, pretrained.hugging_face_name, pretrained.name)

@@ -52,7 +52,7 @@ def banner(run: Run, remark: str | None) -> None:
         kept = f"other work keeps {busy:.1f} of {machine.cores()} cores busy"
         say(f"           {kept}: with runtime.threads={free} instead of {threads} it may well be faster")
     for index, phase in enumerate(spec.phases):
-        rows = phase_table(run.model, run.groups, phase, index)
+        rows = phase_table(run.model, run.groups, index)
         trained = sum(row["parameters"] for row in rows)
         say(
             f"  phase    {phase.name}: {phase.epochs:g} epochs, {run.plan.steps(index)} steps, "

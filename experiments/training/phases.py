@@ -67,18 +67,17 @@ def set_trainable(model: nn.Module, phase: PhaseSpec) -> None:
         parameter.grad = None
 
 
-def phase_table(model: nn.Module, groups: Iterable["Group"], phase: PhaseSpec, index: int) -> list[dict]:
+def phase_table(model: nn.Module, groups: Iterable["Group"], index: int) -> list[dict]:
     """A row for each part of the model that trains in a phase: tensors, parameters, highest learning rate."""
-    parts = parts_of(model)
+    parameters = dict(model.named_parameters())
     rows: dict[str, dict] = {}
-    for name, parameter in model.named_parameters():
-        if entry_for(phase, name, parts[name]) is not None:
-            row = rows.setdefault(parts[name], {"part": parts[name], "tensors": 0, "parameters": 0, "lr": 0.0})
-            row["tensors"] += 1
-            row["parameters"] += parameter.numel()
     for group in groups:
-        if group.peaks[index] is not None:
-            rows[group.label]["lr"] = max(rows[group.label]["lr"], group.peaks[index])
+        peak = group.peaks[index]
+        if peak is not None:
+            row = rows.setdefault(group.label, {"part": group.label, "tensors": 0, "parameters": 0, "lr": 0.0})
+            row["tensors"] += len(group.names)
+            row["parameters"] += sum(parameters[name].numel() for name in group.names)
+            row["lr"] = max(row["lr"], peak)
     return list(rows.values())
 
 
@@ -99,7 +98,7 @@ def add_l1_gradient(optim: OptimSpec, model: nn.Module, scaler: torch.amp.GradSc
 class Group:
     """Parameters that share one learning rate in each phase, and one weight decay."""
 
-    label: str  # the part they belong to, as records call it
+    label: str  # the part they belong to, as records call it; "lora_B" where lora.b_rate sets B apart
     names: tuple[str, ...]
     peaks: tuple[float | None, ...]  # peak learning rate in each phase, None where frozen
     weight_decay: float
@@ -122,17 +121,24 @@ def peak_rate(phase: PhaseSpec, name: str, part: str, default: float, num_layers
     return phase.lr.get(entry, default) * phase.layer_decay**depth
 
 
-def parameter_groups(model: TaskModel, phases: Sequence[PhaseSpec], optim: OptimSpec) -> list[Group]:
-    """Every group of every phase, made before the first step. Raises InputError for an entry that selects nothing."""
+def parameter_groups(
+    model: TaskModel, phases: Sequence[PhaseSpec], optim: OptimSpec, b_rate: float = 1.0
+) -> list[Group]:
+    """Every group of every phase, made before the first step. b_rate: what the rates of the adapters' B are multiplied
+    by (LoRA+: Hayou et al. 2024, arXiv 2402.12354). Raises InputError for an entry that selects nothing."""
     parts, num_layers = parts_of(model), model.encoder.config.num_layers
     check_entries(phases, optim, parts)
     members: dict[tuple, list[str]] = {}
     for name, parameter in model.named_parameters():
-        peaks = tuple(peak_rate(phase, name, parts[name], optim.lr, num_layers) for phase in phases)
+        label, peaks = parts[name], [peak_rate(p, name, parts[name], optim.lr, num_layers) for p in phases]
+        if b_rate != 1.0 and label == "lora" and name.endswith(".lora_B"):
+            label, peaks = "lora_B", [peak and peak * b_rate for peak in peaks]
         if any(peak is not None for peak in peaks):
             decay = optim.weight_decay if parameter.ndim > 1 else 0.0
-            members.setdefault((parts[name], peaks, decay), []).append(name)
-    return [Group(part, tuple(names), peaks, decay) for (part, peaks, decay), names in members.items()]
+            members.setdefault((label, tuple(peaks), decay), []).append(name)
+    if b_rate != 1.0 and not any(label == "lora_B" for label, _, _ in members):
+        raise InputError("lora.b_rate: no phase trains the adapters' B, so it has no effect; remove it")
+    return [Group(label, tuple(names), peaks, decay) for (label, peaks, decay), names in members.items()]
 
 
 def check_entries(phases: Sequence[PhaseSpec], optim: OptimSpec, parts: dict[str, str]) -> None:

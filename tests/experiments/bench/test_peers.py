@@ -9,6 +9,7 @@ import torch
 
 import eval as eval_py
 import train
+from data.files import InputError
 from experiments.config.check import read_spec
 from experiments.inference.trained import load_run
 from model.heads import EXCLUDED, SpanHead, candidates
@@ -95,3 +96,11 @@ def test_full_fine_tuning_of_the_real_checkpoint_follows_a_plain_transformers_lo
     spec = read_spec(tmp_path / "full.json")
     ours, theirs = (train.set_up(spec, tmp_path / "runs" / "full", DATA) for _ in range(2))
     follow(ours, theirs, phase=0, steps=50 if source == "Banking77" else 10)
+
+
+@pytest.mark.parametrize("setting", ["dora=true", "init=pissa", "b_rate=4", "rslora=true", "targets=all-linear"])
+def test_a_variant_of_lora_that_the_comparison_does_not_know_is_refused(experiment, setting):
+    """Fails where the libraries would be trained with plain LoRA instead."""
+    peers.check(read_spec(experiment()))
+    with pytest.raises(InputError, match="the comparison knows plain LoRA"):
+        peers.check(read_spec(experiment(), [f"lora.{setting}"]))

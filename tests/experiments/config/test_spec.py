@@ -44,6 +44,12 @@ def test_defaults_fill_what_is_not_said(tmp_path):
     assert (spec.name, spec.optim.name, spec.lora.rank, spec.lora.targets) == ("mine", "adamw", 8, ("query", "value"))
 
 
+def test_all_linear_may_stand_alone(tmp_path):
+    for targets in ("all-linear", ["all-linear"]):
+        assert read_spec(write(tmp_path, MINIMAL | {"lora": {"targets": targets}})).lora.targets == ("all-linear",)
+    assert read_spec(write(tmp_path, MINIMAL), ["lora.targets=all-linear"]).lora.targets == ("all-linear",)
+
+
 def test_the_resolved_spec_reads_back_as_itself(tmp_path):
     phase = {"name": "thaw", "epochs": 2, "train": ["head"], "gradual": "layers.5-4", "lr": {"layers": 1e-4}}
     spec = read_spec(write(tmp_path, MINIMAL | {"phases": [*MINIMAL["phases"], phase]}))
@@ -81,6 +87,13 @@ def test_a_whole_number_is_a_number_but_not_the_other_way_round(tmp_path):
         ({"lora": {"targets": "query"}}, r"lora.targets: expected a list, found 'query'; write \[\"query\"\]"),
         ({"lora": {"targets": ["query", 3]}}, r"lora.targets.1: expected a text, found 3"),
         ({"lora": {"ranks": {"query": 0}}}, r"lora.ranks.query: 0 is out of range"),
+        ({"lora": {"init": "olora"}}, r"lora.init: 'olora' is not one of default, pissa"),
+        ({"lora": {"b_rate": 0}}, r"lora.b_rate: 0.0 is out of range \(above 0, at most 1,000\)"),
+        ({"lora": {"dora": 1}}, r"lora.dora: expected true or false, found 1"),
+        *(
+            ({"lora": lora, "optim": {"l1": 0.1, "l1_on": ["head", "lora"]}}, r"optim.l1_on: 'lora' would shrink")
+            for lora in ({"dora": True}, {"init": "pissa"})
+        ),
         ({"phases": []}, r"phases: at least one"),
         ({"phases": {"name": "a"}}, r'phases: expected a list, found .*; write \[{"name": "a"}\]'),
         (
