@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 
 import train
 from data.files import InputError
-from experiments.inference.load import load_run
+from experiments.inference.trained import load_run
 from experiments.records import read_records
 from experiments.training import checkpoint as checkpoints
 from experiments.training import folder as folder_module

@@ -6,7 +6,7 @@ from torch import nn
 
 from lora.inject import inject, lora_layers
 from lora.several import Adapter, LayerAdapter, Several, weighted_sum
-from model.names import hugging_face_name
+from model.families import hugging_face_name
 from tests.conftest import small_encoder, write_checkpoint
 
 TARGETS = {"a": ["query"], "b": ["query", "up"], "wide": ["all-linear"], "dora": ["value"]}
