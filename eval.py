@@ -4,6 +4,7 @@ python eval.py summary runs/bert_phase2                       what a run did, fr
 python eval.py score runs/squad_lora --data dev-v1.1.json     how good its best model is, and where it fails
 python eval.py ask runs/squad_lora --question "Who ...?" --context-file notes.txt
 python eval.py ask runs/sentiment --text "A film to treasure."
+python eval.py export runs/squad_lora --to out                for transformers, or with --as adapter for peft
 """
 
 import argparse
@@ -44,11 +45,19 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     one.add_argument("--text", help="other tasks: one or more texts", **several)
     one.add_argument("--pair", help="the second text of each", **several)
 
+    one = commands.add_parser("export", help="write a run's best model so that transformers or peft loads it")
+    one.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    one.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
+    one.add_argument("--as", dest="form", choices=("merged", "adapter"), default="merged", help="default: merged")
+
     for name, command in commands.choices.items():
         command.add_argument("--json", action="store_true", help="for machines")
         if name != "summary":
             command.add_argument("--task", metavar="NAME", help="which one, of a run with several tasks")
             command.add_argument("--allow-download", action="store_true", help="fetch pretrained weights from the hub")
+        if name in ("score", "ask"):
+            adapters: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "FOLDER[=WEIGHT]"}
+            command.add_argument("--adapter", help="PEFT's, instead of the run's own; several are added", **adapters)
             command.add_argument("--device", help="auto (the default), cpu, cuda, cuda:1, mps")
     word = next(iter(sys.argv[1:] if argv is None else argv), "")
     if not word.startswith("-") and word not in commands.choices:
@@ -66,10 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
     from experiments.inference import commands
 
-    if arguments.command == "score":
-        commands.score(arguments)
-    else:
-        commands.ask(arguments)
+    {"score": commands.score, "ask": commands.ask, "export": commands.export}[arguments.command](arguments)
 
 
 def main(argv: list[str] | None = None) -> int:

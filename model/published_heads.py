@@ -71,4 +71,4 @@ def take_over(
         with torch.no_grad():
             for leaf, value in own.items():
                 value.copy_(new[leaf])
-        head.taken = (*head.taken, *(f"{path}.{leaf}" for leaf in own))
+        head.taken = tuple(dict.fromkeys([*head.taken, *(f"{path}.{leaf}" for leaf in own)]))

@@ -13,15 +13,15 @@ from data.files import InputError, open_file
 from data.writing import replace_file
 
 
-def write_tensors(path: Path, tensors: dict[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
     """Write a safetensors file whole. Raises OSError where it cannot be written (a full disk, for one)."""
     kept = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    replace_file(path, lambda new: _write_new(kept, new))
+    replace_file(path, lambda new: _write_new(kept, new, metadata))
 
 
-def _write_new(tensors: dict[str, Tensor], path: Path) -> None:
+def _write_new(tensors: dict[str, Tensor], path: Path, metadata: dict[str, str] | None) -> None:
     try:
-        save_file(tensors, path)
+        save_file(tensors, path, metadata)
     except SafetensorError as error:  # "... I/O error: No space left on device (os error 28)"
         number = re.search(r"\(os error (\d+)\)", str(error))
         raise OSError(int(number[1]) if number else errno.EIO, str(error), str(path)) from None

@@ -5,7 +5,7 @@ import pytest
 pytest.importorskip("transformers")
 pytest.importorskip("peft")
 
-from tests.parity import families
+from tests.parity import adapters, exports, families
 
 
 def require(rows) -> None:
@@ -21,3 +21,15 @@ def test_hidden_states_of_every_family(tmp_path):
 
 def test_tokenizers_of_every_family(tmp_path):
     require(families.tokenizers(tmp_path))
+
+
+def test_adapters_that_peft_made(tmp_path):
+    require(adapters.adapters(tmp_path))
+
+
+def test_exports_of_every_family(tmp_path, capsys):
+    require(exports.exports(tmp_path))
+
+
+def test_a_round_trip(tmp_path, capsys):
+    require(exports.round_trip(tmp_path))

@@ -10,6 +10,8 @@ from data.files import InputError, decode_text, read_bytes, require_utf8
 from data.readers import Row
 from data.writing import plain_folder, write_text
 from experiments.inference import questions, texts
+from experiments.inference.adapters import parse_adapters
+from experiments.inference.export import export as export_run
 from experiments.inference.show import print_answers, print_label_answers, print_scores
 from experiments.inference.trained import Trained, load_run
 from experiments.records import json_safe
@@ -25,6 +27,12 @@ def module_for(trained: Trained) -> Any:
     if kind not in MODULES:
         raise InputError(f"{trained.folder}: a {kind} model can be neither scored nor asked yet")
     return MODULES[kind]
+
+
+def load(folder: Path, arguments: argparse.Namespace) -> Trained:
+    """The run that a command is about, on the device and with the adapters that it asks for."""
+    device, adapters = arguments.device or "auto", parse_adapters(arguments.adapter)
+    return load_run(folder, device, arguments.task, arguments.allow_download, adapters=adapters)
 
 
 # ---- score -----------------------------------------------------------------------------------------------------------
@@ -53,7 +61,7 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
     trouble: InputError | OSError | None = None
     for folder in runs:
         try:
-            trained = load_run(folder, arguments.device or "auto", arguments.task, arguments.allow_download)
+            trained = load(folder, arguments)
             scored = module_for(trained).score(trained, arguments.data, arguments.errors)
             if data.setdefault("kind", scored.kind) != scored.kind:
                 raise InputError(f"{folder}: is of another kind than {runs[0]}; score them apart")
@@ -73,12 +81,24 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
     return data, trouble
 
 
+# ---- export ----------------------------------------------------------------------------------------------------------
+
+
+def export(arguments: argparse.Namespace) -> None:
+    """Write a run's best model as a folder for other libraries."""
+    folders = export_run(arguments.run, arguments.to, arguments.form, arguments.task, arguments.allow_download)
+    if arguments.json:
+        say_json({"run": str(arguments.run), "form": arguments.form, "written": [str(folder) for folder in folders]})
+    else:
+        say([f"{folder}: {arguments.form}; its README.md says how to load it" for folder in folders])
+
+
 # ---- ask -------------------------------------------------------------------------------------------------------------
 
 
 def ask(arguments: argparse.Namespace) -> None:
     """Put questions about texts, or texts alone, to a run's best model."""
-    trained = load_run(arguments.run, arguments.device or "auto", arguments.task, arguments.allow_download)
+    trained = load(arguments.run, arguments)
     spans = module_for(trained) is questions
     answers = ask_questions(trained, arguments) if spans else ask_texts(trained, arguments)
     if arguments.json:

@@ -1,7 +1,7 @@
 """Loading a trained run: its best model, its tokenizer, and what its training knew."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,16 @@ from data.splits import mark
 from data.writing import surviving
 from experiments.config.check import read_spec, resolve
 from experiments.config.spec import Spec
+from experiments.inference.adapters import use_adapters
 from experiments.records import FILE, Records, read_records, run_folder
 from experiments.training.build import build_model, load_base, prepare_machine
 from experiments.training.checkpoint import STATE, TRAIN_TEXTS, Checkpoint, load_trained, read_checkpoint
 from experiments.training.identity import comparable, differences
-from experiments.training.phases import trained_names
+from experiments.training.phases import parts_of, trained_names
 from experiments.training.writer import beyond
 from model.heads import TaskModel
 from model.machine import Machine, choose_machine
+from model.pretrained import Pretrained
 from model.tensors import read_tensors
 
 
@@ -47,6 +49,8 @@ class Trained:
     model: TaskModel  # in evaluation mode
     tokenizer: Tokenizer
     machine: Machine
+    pretrained: Pretrained
+    trained: frozenset[str]  # names of the parameters that trained before the best evaluation
     origin: dict  # what tells repetitions apart, beside settings: data and weights by their fingerprints; see origin_of
 
     @property
@@ -98,11 +102,17 @@ def origin_of(folder: Path, checkpoint: Checkpoint, records: Records | None) -> 
 
 
 def load_run(
-    folder: Path, device: str = "auto", task: str | None = None, download: bool = False, own_process: bool = True
+    folder: Path,
+    device: str = "auto",
+    task: str | None = None,
+    download: bool = False,
+    own_process: bool = True,
+    adapters: Mapping[str, float] | None = None,
 ) -> Trained:
     """The best model of a run folder. task: which one, of a run with several. download: ask a hub for pretrained
     weights that are not on this machine. own_process: set PyTorch up as in training (threads, determinism, memory),
-    which a program that is not ours would not expect. Raises InputError for what is no run folder, has no best/ yet, is
+    which a program that is not ours would not expect. adapters: {folder or hub id: weight}, to use instead of the run's
+    own (see `use_adapters`). Raises InputError for what is no run folder, has no best/ yet, is
     damaged, is put together from several runs, or was trained from other pretrained weights than are there now."""
     folder = run_folder(folder, "spec.json")
     best = surviving(folder / "best")
@@ -117,11 +127,16 @@ def load_run(
     if outputs.keys() != spec.tasks.keys():
         raise InputError(f"{best / STATE}: its tasks are not those of its settings")
     base = load_base(spec, download)
-    model, pretrained = build_model(spec, base, outputs), base.pretrained
+    model, pretrained = build_model(spec, base, outputs, fresh=False), base.pretrained
     if pretrained.sha256 != checkpoint.identity.get("pretrained"):
         changed = "is not what it was trained from (other weights or tokenizer)"
         raise InputError(f"{folder}: {spec.model.pretrained} {changed}")
-    load_trained(best, model, pretrained, trained_names(model, spec.phases[: checkpoint.progress.furthest + 1]))
+    names = trained_names(model, spec.phases[: checkpoint.progress.furthest + 1])
+    load_trained(best, model, pretrained, names)
+    if adapters:
+        parts = parts_of(model)
+        own_weights = spec.model.adapter is not None or any(parts[name] not in ("head", "lora") for name in names)
+        use_adapters(model, pretrained, own_weights, outputs, adapters, download)
     machine = prepare_machine(spec, device) if own_process else choose_machine(device, spec.amp)
     prefix = spec.prefix(name)
     model.to(machine.device).eval()
@@ -130,7 +145,8 @@ def load_run(
     marks = read_tensors(folder / TRAIN_TEXTS) if (folder / TRAIN_TEXTS).is_file() else {}
     known = frozenset(marks[name].tolist()) if name in marks else None
     origin = origin_of(folder, checkpoint, records)
-    return Trained(folder, spec, name, outputs[name], metrics, known, model, base.tokenizer, machine, origin)
+    built = (model, base.tokenizer, machine, pretrained, frozenset(names))
+    return Trained(folder, spec, name, outputs[name], metrics, known, *built, origin)
 
 
 def trained_on(trained: Trained, rows: Sequence[Row]) -> int | None:

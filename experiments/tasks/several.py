@@ -39,6 +39,7 @@ def make_heads(spec: Spec, outputs: Mapping[str, Outputs], base: Base) -> dict[s
         family, dropout = FAMILIES[pretrained.family], spec.model.head_dropout
         heads[name] = KINDS[task.task].make_head(task, outputs[name], width, dropout, family)
         take_over(heads[name], pretrained.family, pretrained.head, outputs[name], pretrained.labels)
+        take_over(heads[name], pretrained.family, base.head, outputs[name], None)
     return heads
 
 

@@ -1,0 +1,164 @@
+"""Adapters that PEFT wrote, for any model and with any of its settings that we compute: read, or refused by name.
+
+The keys of adapter_model.safetensors say which layers are adapted and with which rank, so that none of PEFT's ways to
+choose them (lists, patterns, "all-linear") need be followed. adapter_config.json says the rest.
+"""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from data.files import InputError, printable, read_json, sha256_of, shown
+from lora.adapter import CONFIG, WEIGHTS
+from lora.several import Adapter, LayerAdapter
+from model.families import FAMILIES, hugging_face_name
+from model.tensors import read_tensors, require_finite
+
+# Settings that need no answer here: what they say is in the tensors, or does not change what is computed.
+NEUTRAL = frozenset(
+    (
+        *("peft_type", "peft_version", "task_type", "auto_mapping", "base_model_name_or_path", "revision"),
+        *("inference_mode", "runtime_config", "megatron_core", "qalora_group_size", "ensure_weight_tying"),
+        *("target_modules", "exclude_modules", "layers_to_transform", "layers_pattern", "modules_to_save", "bias"),
+        *("r", "rank_pattern", "lora_alpha", "alpha_pattern", "lora_dropout", "use_rslora", "use_dora"),
+        *("fan_in_fan_out", "init_lora_weights", "loftq_config", "eva_config", "corda_config", "lora_ga_config"),
+    )
+)
+# Initialisations that leave the base weights as they are. (Others, such as PiSSA's, move a part of them into A and B.)
+PLAIN_INIT = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
+TENSOR = re.compile(r"(?P<path>.+)\.(?P<own>lora_A|lora_B|lora_magnitude_vector)(\.default)?(\.weight)?")
+LORA_NAMES = {"lora_A": "lora_A", "lora_B": "lora_B", "lora_magnitude_vector": "lora_magnitude"}
+
+
+@dataclass(frozen=True)
+class PeftAdapter:
+    """What a folder of PEFT's holds."""
+
+    folder: Path
+    adapter: Adapter  # of the encoder's layers
+    dropout: float
+    weights: dict[
+        str, Tensor
+    ]  # the encoder's own parameters that it keeps whole (biases, modules_to_save), by our names
+    head: dict[str, Tensor]  # the tensors of its head, by published names without the family's prefix
+    sha256: str  # over both files
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """adapter_config.json. Raises InputError for a method or a setting that is not computed here."""
+    config = read_json(path)
+    if config.get("peft_type") != "LORA":
+        raise InputError(f"{path}: peft_type is {shown(config.get('peft_type'))}; only LORA is supported")
+    if config.get("init_lora_weights") not in PLAIN_INIT:
+        told = shown(config["init_lora_weights"])
+        raise InputError(
+            f"{path}: init_lora_weights is {told}: these adapters belong to base weights that it changed; save them "
+            "with path_initial_model_for_weight_conversion"
+        )
+    for key, value in config.items():
+        if key not in NEUTRAL and value not in (None, False, "", [], {}):
+            raise InputError(f"{path}: {printable(key)} is {shown(value)}; it is not supported")
+    for key, default in (("lora_alpha", 8), ("lora_dropout", 0.0)):
+        value = config.setdefault(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e6:
+            raise InputError(f"{path}: {key} is {shown(value)}, expected a number")
+    return config
+
+
+def alpha_of(path: str, config: Mapping[str, Any], where: Path) -> float:
+    """The alpha of a layer, by its published name: that of the first pattern that fits its end, else `lora_alpha`."""
+    patterns = config.get("alpha_pattern") or {}
+    if not isinstance(patterns, dict):
+        raise InputError(f"{where}: alpha_pattern is {shown(patterns)}, expected an object")
+    for pattern, alpha in patterns.items():
+        # A pattern is a regular expression from a stranger: groups, or many repetitions, could take hours.
+        if re.search(r"[(\[{]", pattern) or len(re.findall(r"[*+?]", pattern)) > 3 or len(pattern) > 200:
+            raise InputError(f"{where}: alpha_pattern {shown(pattern)} is not supported; write layers out")
+        try:
+            fits = re.match(rf"(.*\.)?({pattern})$", path)
+        except re.error:
+            raise InputError(f"{where}: alpha_pattern {shown(pattern)} is no pattern") from None
+        if fits:
+            if isinstance(alpha, bool) or not isinstance(alpha, int | float) or not 0 <= alpha <= 1e6:
+                raise InputError(f"{where}: alpha_pattern: {shown(alpha)} is no number")
+            return float(alpha)
+    return float(config["lora_alpha"])
+
+
+def read_peft(folder: Path, encoder: nn.Module, family: str) -> PeftAdapter:
+    """Read an adapter for an encoder of a family. Raises InputError for what is missing, misshapen, not finite, of a
+    layer that the encoder does not have, or not supported."""
+    file, prefix = folder / WEIGHTS, f"{FAMILIES[family].prefix}."
+    if not file.exists() and (folder / "adapter_model.bin").exists():
+        raise InputError(
+            f"{folder}: pickled adapters are not read; load and save them in PEFT, which writes safetensors"
+        )
+    config = read_settings(folder / CONFIG)
+    modules = {hugging_face_name(path, family): path for path, module in encoder.named_modules() if is_named(module)}
+    parameters = dict(encoder.named_parameters())
+    layers: dict[str, dict[str, Tensor]] = {}
+    weights, head, published = {}, {}, {}
+    for key, tensor in read_tensors(file).items():
+        require_finite(tensor, printable(key), file)
+        full = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
+        name = full.removeprefix(prefix)
+        part = TENSOR.fullmatch(name)
+        path, leaf = (part["path"], "") if part else (name.rpartition(".")[0], name.rpartition(".")[2])
+        if part and path in modules:
+            layers.setdefault(modules[path], {})[LORA_NAMES[part["own"]]] = tensor.float()
+            published[modules[path]] = full[: full.rindex(f".{part['own']}")]
+        elif part or "lora_" in name:
+            raise InputError(f"{file}: {printable(key)} adapts what is no linear layer of this {family} encoder")
+        elif f"{modules.get(path)}.{leaf}" in parameters:
+            weights[f"{modules[path]}.{leaf}"] = tensor.float()
+        elif ".original_module." not in name:
+            head[name] = tensor.float()
+    rslora, dora = bool(config.get("use_rslora")), bool(config.get("use_dora"))
+    found = {}
+    for path, tensors in layers.items():
+        alpha = alpha_of(published[path], config, folder / CONFIG)
+        found[path] = layer_adapter(tensors, alpha, rslora, dora, parameters[f"{path}.weight"], f"{file}: {path}")
+    for name, value in weights.items():
+        if value.shape != parameters[name].shape:
+            raise InputError(f"{file}: {name} is {tuple(value.shape)}, the encoder has {tuple(parameters[name].shape)}")
+    if not found:
+        raise InputError(f"{file}: holds no adapters for this {family} encoder")
+    digest = sha256_of(file) + sha256_of(folder / CONFIG)
+    return PeftAdapter(folder, Adapter(found), float(config["lora_dropout"]), weights, head, digest)
+
+
+def is_named(module: nn.Module) -> bool:
+    """Whether a module has parameters of its own, and so a published name."""
+    return next(module.parameters(recurse=False), None) is not None
+
+
+def layer_adapter(
+    tensors: dict[str, Tensor], alpha: float, rslora: bool, dora: bool, weight: Tensor, where: str
+) -> LayerAdapter:
+    """One layer's adapter, or InputError where its tensors are not those of that layer."""
+    needed = {"lora_A", "lora_B"} | ({"lora_magnitude"} if dora else set())
+    if tensors.keys() != needed:
+        raise InputError(f"{where} has {', '.join(sorted(tensors))}; needed: {', '.join(sorted(needed))}")
+    A, B, magnitude = tensors["lora_A"], tensors["lora_B"], tensors.get("lora_magnitude")
+    (C_out, C_in), R = weight.shape, len(A)
+    if (
+        A.shape != (R, C_in)
+        or B.shape != (C_out, R)
+        or R == 0
+        or (magnitude is not None and magnitude.shape != (C_out,))
+    ):
+        raise InputError(f"{where}: A {tuple(A.shape)} and B {tuple(B.shape)} do not fit a layer of {C_out}x{C_in}")
+    return LayerAdapter(A, B, alpha, rslora, magnitude)
+
+
+@torch.no_grad()
+def apply_weights(encoder: nn.Module, adapter: PeftAdapter) -> None:
+    """Copy the parameters that an adapter keeps whole into the encoder."""
+    parameters = dict(encoder.named_parameters())
+    for name, value in adapter.weights.items():
+        parameters[name].copy_(value)
