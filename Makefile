@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test test-peers mutants kill-test report pictures bench lint types setup clean
+.PHONY: help run test test-peers parity mutants kill-test report pictures bench lint types setup clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -17,6 +17,9 @@ test: setup .venv/plots  ## run the tests, two at a time (JOBS=8), without the r
 
 test-peers: .venv/peers .venv/plots  ## run the tests, parity with transformers and peft included
 	$(BIN)/python -m pytest -n $(JOBS) --dist worksteal
+
+parity: .venv/peers  ## print what goes in and out, compared with transformers and peft, as a table (2 minutes)
+	$(BIN)/python -m tests.parity
 
 mutants: setup  ## break the code in the well-known ways, one by one, and see a test fail each time (3 minutes)
 	$(BIN)/python -m tests.mutants

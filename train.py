@@ -30,7 +30,8 @@ from experiments.config.spec import Spec
 from experiments.tasks.several import Tasks
 from experiments.terminal import ArgumentParser
 from experiments.training import console, phases
-from experiments.training.build import build_model, load_base, make_optimizer, prepare_machine
+from experiments.training.base import load_base, prepare_machine
+from experiments.training.build import build_model, make_optimizer
 from experiments.training.checkpoint import checkpoint_due, save_best, save_last
 from experiments.training.folder import check_free, claim, open_folder
 from experiments.training.state import Run

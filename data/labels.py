@@ -12,7 +12,8 @@ from tokenizers import Tokenizer
 
 from data.files import InputError, shown
 from data.readers import Row
-from data.tokens import Tokens, encode, special_tokens
+from data.special_tokens import special_tokens
+from data.tokens import Tokens, encode
 
 MOST_LABELS = 10_000  # beyond it, the label column is probably the wrong one
 

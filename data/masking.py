@@ -6,7 +6,7 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from data.files import InputError
-from data.tokens import special_tokens
+from data.special_tokens import special_tokens
 
 
 @dataclass(frozen=True)

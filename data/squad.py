@@ -20,7 +20,8 @@ import numpy as np
 from tokenizers import Tokenizer
 
 from data.readers import Question
-from data.tokens import Tokens, encode, special_tokens
+from data.special_tokens import special_tokens
+from data.tokens import Tokens, encode
 
 
 @dataclass(frozen=True, kw_only=True)

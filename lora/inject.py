@@ -6,7 +6,8 @@ from fnmatch import fnmatchcase
 
 from torch import nn
 
-from lora.layer import LoRALinear, wrap
+from lora.layer import LoRALinear
+from lora.variants import wrap
 
 ALL_LINEAR = "all-linear"  # the pattern that fits every layer
 

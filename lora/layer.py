@@ -1,4 +1,4 @@
-"""Low-rank adaptation of one linear layer (Hu et al. 2021, arXiv 2106.09685, section 4.1), and DoRA.
+"""Low-rank adaptation of one linear layer (Hu et al. 2021, arXiv 2106.09685, section 4.1).
 
     y = x W^T + b  +  scaling * dropout(x) A^T B^T        W frozen, A and B trained
 
@@ -26,8 +26,8 @@ class LoRALinear(nn.Linear):
     changes its name. `lora_A` [R, C_in] is Kaiming-uniform (a = sqrt 5) and `lora_B` [C_out, R] zero, as in the
     reference implementations: at the start the layer computes exactly what the wrapped one did.
 
-    init "pissa": A and B begin as the R largest singular directions of the weight, and the weight becomes the rest of
-    it; see `split_weight`. fresh False: nothing is drawn or decomposed, for whoever fills in saved tensors.
+    init: how A and B began, for whoever saves them (see `wrap` in variants.py). fresh False: nothing is drawn, for
+    whoever fills in saved tensors.
 
     Merging is explicit; train() and eval() leave it alone. It is done in fp32 and undone from a kept copy of the
     weight, so that any number of rounds leaves the weight bit for bit what it was.
@@ -47,8 +47,6 @@ class LoRALinear(nn.Linear):
         # Saved tensors may be a sum of adapters, whose ranks add up to more than the layer has.
         if rank < 1 or (fresh and rank > min(linear.in_features, linear.out_features)):
             raise ValueError(f"rank {rank} for a {linear.out_features}x{linear.in_features} layer")
-        if init not in ("default", "pissa"):
-            raise ValueError(f"init {init!r}; it is default or pissa")
         self.in_features, self.out_features = linear.in_features, linear.out_features
         self.weight, self.bias = linear.weight, linear.bias
         self.rank, self.alpha, self.rslora, self.init = rank, alpha, rslora, init
@@ -61,22 +59,8 @@ class LoRALinear(nn.Linear):
         if self.bias is not None:
             self.bias.requires_grad_(False)
         self.train(linear.training)
-        if fresh and init == "pissa":
-            self.split_weight()
-        elif fresh:
+        if fresh:
             nn.init.kaiming_uniform_(self.lora_A, a=math.sqrt(5))
-
-    @torch.no_grad()
-    def split_weight(self) -> None:
-        """Move the R largest singular directions of the weight into A and B (PiSSA: Meng et al. 2024, arXiv 2404.02948,
-        section 3), so that scaling * B A plus the residual that stays in `weight` is what the weight was, but for
-        rounding. The residual is part of the result: another machine's decomposition gives other bits."""
-        weight = self.weight.float()
-        U, S, Vh = torch.linalg.svd(weight, full_matrices=False)
-        root = (S[: self.rank] / self.scaling).sqrt()  # half of each singular value on either side
-        self.lora_A.copy_(root[:, None] * Vh[: self.rank])
-        self.lora_B.copy_(U[:, : self.rank] * root)
-        self.weight.copy_(weight - self.low_rank())
 
     # What PEFT's file format calls each adapter parameter, below the module's name.
     PEFT_KEYS: ClassVar = {"lora_A": "lora_A.weight", "lora_B": "lora_B.weight"}
@@ -147,58 +131,3 @@ class LoRALinear(nn.Linear):
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, rank={self.rank}, alpha={self.alpha}, merged={self.merged}"
-
-
-class DoRALinear(LoRALinear):
-    """Weight-decomposed adaptation (Liu et al. 2024, arXiv 2402.09353, equation 5): the direction of each row of the
-    weight is adapted by LoRA, its length is a parameter of its own.
-
-        V = W + scaling * B A        y = x (m / |V| * V)^T + b        m, A and B trained
-
-    `lora_magnitude` m [C_out] begins as the lengths of the rows of W. |V| is taken for a constant in the backward pass
-    (section 4.3). A row of zeros has no direction; it stays zero.
-
-    Dropout is on the input of what is added to x W^T, as in PEFT: of x (m / |V| * V - W)^T.
-    """
-
-    PEFT_KEYS: ClassVar = {**LoRALinear.PEFT_KEYS, "lora_magnitude": "lora_magnitude_vector"}
-
-    def __init__(self, *arguments, **named):
-        super().__init__(*arguments, **named)
-        self.lora_magnitude = nn.Parameter(self.norms())
-
-    def peft_settings(self) -> dict:
-        return super().peft_settings() | {"use_dora": True}
-
-    @torch.no_grad()
-    def norms(self) -> Tensor:
-        """|V|, the lengths of its rows [C_out], in fp32 even under autocast."""
-        with torch.autocast(self.weight.device.type, enabled=False):
-            return torch.linalg.vector_norm(self.base_weight.float() + self.low_rank(), dim=1)
-
-    def factor(self) -> Tensor:
-        """m / |V| [C_out]"""
-        norms = self.norms()
-        return self.lora_magnitude / norms.masked_fill(norms == 0.0, 1.0)
-
-    def delta(self) -> Tensor:
-        weight = self.base_weight.float()
-        return self.factor().detach()[:, None] * (weight + self.low_rank()) - weight
-
-    def forward(self, x: Tensor) -> Tensor:
-        """x [..., C_in] -> [..., C_out]"""
-        y = F.linear(x, self.weight, self.bias)
-        if self.merged:
-            return y
-        dropped, factor = self.lora_dropout(x), self.factor()
-        if dropped is not x:
-            base = F.linear(dropped, self.weight)
-        else:
-            base = y if self.bias is None else y - self.bias
-        update = F.linear(F.linear(dropped, self.lora_A), self.lora_B) * self.scaling
-        return y + ((factor - 1.0) * base + factor * update).to(y.dtype)
-
-
-def wrap(linear: nn.Linear, rank: int, alpha: float, dora: bool = False, **variant) -> LoRALinear:
-    """A linear layer with an adapter of the asked kind. variant: further arguments of LoRALinear."""
-    return (DoRALinear if dora else LoRALinear)(linear, rank, alpha, **variant)

@@ -17,6 +17,7 @@ from data.files import InputError, printable, read_json, sha256_of, shown
 from lora.adapter import CONFIG, WEIGHTS
 from lora.several import Adapter, LayerAdapter
 from model.families import FAMILIES, hugging_face_name
+from model.pretrained import Pretrained
 from model.tensors import read_tensors, require_finite
 
 # Settings that need no answer here: what they say is in the tensors, or does not change what is computed.
@@ -90,46 +91,60 @@ def alpha_of(path: str, config: Mapping[str, Any], where: Path) -> float:
     return float(config["lora_alpha"])
 
 
-def read_peft(folder: Path, encoder: nn.Module, family: str) -> PeftAdapter:
-    """Read an adapter for an encoder of a family. Raises InputError for what is missing, misshapen, not finite, of a
-    layer that the encoder does not have, or not supported."""
-    file, prefix = folder / WEIGHTS, f"{FAMILIES[family].prefix}."
+def read_peft(folder: Path, encoder: nn.Module, pretrained: Pretrained) -> PeftAdapter:
+    """Read an adapter for an encoder. pretrained: what that was loaded from. Raises InputError for what is missing,
+    misshapen, not finite, of a layer that is not there, or not supported."""
+    family, file = pretrained.family, folder / WEIGHTS
     if not file.exists() and (folder / "adapter_model.bin").exists():
-        raise InputError(
-            f"{folder}: pickled adapters are not read; load and save them in PEFT, which writes safetensors"
-        )
+        raise InputError(f"{folder}: pickled adapters are not read; PEFT's save_pretrained writes safetensors")
     config = read_settings(folder / CONFIG)
     modules = {hugging_face_name(path, family): path for path, module in encoder.named_modules() if is_named(module)}
     parameters = dict(encoder.named_parameters())
-    layers: dict[str, dict[str, Tensor]] = {}
-    weights, head, published = {}, {}, {}
+    adapted: dict[str, dict[str, Tensor]] = {}  # {full published path of a layer: its tensors}
+    weights, head = {}, {}
     for key, tensor in read_tensors(file).items():
         require_finite(tensor, printable(key), file)
         full = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
-        name = full.removeprefix(prefix)
-        part = TENSOR.fullmatch(name)
-        path, leaf = (part["path"], "") if part else (name.rpartition(".")[0], name.rpartition(".")[2])
-        if part and path in modules:
-            layers.setdefault(modules[path], {})[LORA_NAMES[part["own"]]] = tensor.float()
-            published[modules[path]] = full[: full.rindex(f".{part['own']}")]
-        elif part or "lora_" in name:
-            raise InputError(f"{file}: {printable(key)} adapts what is no linear layer of this {family} encoder")
+        part = TENSOR.fullmatch(full)
+        name = full.removeprefix(f"{FAMILIES[family].prefix}.")
+        path, _, leaf = name.rpartition(".")
+        if part:
+            adapted.setdefault(part["path"], {})[LORA_NAMES[part["own"]]] = tensor.float()
+        elif "lora_" in name:
+            raise InputError(f"{file}: {printable(key)} is nothing that LoRA adds to a linear layer")
         elif f"{modules.get(path)}.{leaf}" in parameters:
             weights[f"{modules[path]}.{leaf}"] = tensor.float()
         elif ".original_module." not in name:
             head[name] = tensor.float()
-    rslora, dora = bool(config.get("use_rslora")), bool(config.get("use_dora"))
-    found = {}
-    for path, tensors in layers.items():
-        alpha = alpha_of(published[path], config, folder / CONFIG)
-        found[path] = layer_adapter(tensors, alpha, rslora, dora, parameters[f"{path}.weight"], f"{file}: {path}")
+    layers: dict[str, LayerAdapter] = {}
+    for full, tensors in adapted.items():
+        path = full.removeprefix(f"{FAMILIES[family].prefix}.")
+        of_head = {f"{path}.weight", f"{path}.bias"} <= pretrained.head.keys()
+        weight = pretrained.head[f"{path}.weight"] if of_head else parameters.get(f"{modules.get(path)}.weight")
+        if weight is None or weight.ndim != 2:
+            raise InputError(f"{file}: adapts {printable(path)}, which is no linear layer of this {family} checkpoint")
+        own = layer_adapter(
+            tensors, alpha_of(full, config, folder / CONFIG), config, weight, f"{file}: {printable(path)}"
+        )
+        if path in modules:
+            layers[modules[path]] = own
+        else:
+            head |= adapted_head(path, own, pretrained)
     for name, value in weights.items():
         if value.shape != parameters[name].shape:
             raise InputError(f"{file}: {name} is {tuple(value.shape)}, the encoder has {tuple(parameters[name].shape)}")
-    if not found:
+    if not layers:
         raise InputError(f"{file}: holds no adapters for this {family} encoder")
     digest = sha256_of(file) + sha256_of(folder / CONFIG)
-    return PeftAdapter(folder, Adapter(found), float(config["lora_dropout"]), weights, head, digest)
+    return PeftAdapter(folder, Adapter(layers), float(config["lora_dropout"]), weights, head, digest)
+
+
+def adapted_head(path: str, own: LayerAdapter, pretrained: Pretrained) -> dict[str, Tensor]:
+    """A linear layer of the checkpoint's head (such as BERT's pooler) with its adapter merged."""
+    weight, bias = (pretrained.head[f"{path}.{leaf}"] for leaf in ("weight", "bias"))
+    linear = nn.Linear(weight.shape[1], weight.shape[0])
+    linear.load_state_dict({"weight": weight, "bias": bias})
+    return {f"{path}.{name}": tensor.detach() for name, tensor in own.around(linear).to_linear().named_parameters()}
 
 
 def is_named(module: nn.Module) -> bool:
@@ -138,10 +153,10 @@ def is_named(module: nn.Module) -> bool:
 
 
 def layer_adapter(
-    tensors: dict[str, Tensor], alpha: float, rslora: bool, dora: bool, weight: Tensor, where: str
+    tensors: dict[str, Tensor], alpha: float, config: Mapping[str, Any], weight: Tensor, where: str
 ) -> LayerAdapter:
     """One layer's adapter, or InputError where its tensors are not those of that layer."""
-    needed = {"lora_A", "lora_B"} | ({"lora_magnitude"} if dora else set())
+    needed = {"lora_A", "lora_B"} | ({"lora_magnitude"} if config.get("use_dora") else set())
     if tensors.keys() != needed:
         raise InputError(f"{where} has {', '.join(sorted(tensors))}; needed: {', '.join(sorted(needed))}")
     A, B, magnitude = tensors["lora_A"], tensors["lora_B"], tensors.get("lora_magnitude")
@@ -153,7 +168,7 @@ def layer_adapter(
         or (magnitude is not None and magnitude.shape != (C_out,))
     ):
         raise InputError(f"{where}: A {tuple(A.shape)} and B {tuple(B.shape)} do not fit a layer of {C_out}x{C_in}")
-    return LayerAdapter(A, B, alpha, rslora, magnitude)
+    return LayerAdapter(A, B, alpha, bool(config.get("use_rslora")), magnitude)
 
 
 @torch.no_grad()

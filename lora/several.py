@@ -16,7 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from lora.inject import lora_layers, put, unwrap
-from lora.layer import LoRALinear, scaling_of, wrap
+from lora.layer import LoRALinear, scaling_of
+from lora.variants import wrap
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from tokenizers.pre_tokenizers import ByteLevel
 from tokenizers.processors import RobertaProcessing, TemplateProcessing
 
 from data.files import InputError, decode_text, read_bytes, read_json, reason, shown
-from data.tokens import special_tokens
+from data.special_tokens import special_tokens
 from model.families import FAMILIES, Tokens
 
 # Classes that tokenizer_config.json may name: those of the families, and those that are what tokenizer.json says.

@@ -64,7 +64,7 @@ def test_of_the_data_only_reading_and_statistics_are_in_a_report():
     assert {name.split(".")[1] for name in used} <= {"files", "statistics", "writing"}
 
 
-@pytest.mark.parametrize("module", ["lora.layer", "lora.inject", "lora.several"])
+@pytest.mark.parametrize("module", ["lora.layer", "lora.variants", "lora.inject", "lora.several"])
 def test_lora_can_be_copied_out(module):
     """It needs torch, and nothing of the project but itself."""
     assert {b.split(".")[0] for a, b in imports() if a == module} <= {"lora"}

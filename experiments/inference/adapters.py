@@ -46,7 +46,7 @@ def use_adapters(
             "--adapter: the run has changed the encoder's own weights, other adapters do not belong to them"
         )
     unwrap(encoder)
-    found = {name: read_peft(locate(name, download, "--adapter"), encoder, pretrained.family) for name in adapters}
+    found = {name: read_peft(locate(name, download, "--adapter"), encoder, pretrained) for name in adapters}
     whole = [name for name, each in found.items() if each.weights]
     if len(found) > 1 and whole:
         raise InputError(f"--adapter: {whole[0]} keeps weights of its own beside adapters; it can only be used alone")

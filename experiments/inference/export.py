@@ -19,9 +19,9 @@ from torch import Tensor
 from data.files import InputError, one_line, read_json
 from data.labels import Outputs
 from data.writing import plain_folder, require_plain, write_json, write_text, write_whole
-from experiments.config.metrics import number
+from experiments.config.metrics import METRICS, number
 from experiments.inference.trained import Trained, load_run
-from experiments.records import FILE, json_safe, read_records
+from experiments.records import FILE, json_safe, look_up, read_records
 from experiments.training.phases import parts_of
 from lora import adapter
 from lora.inject import lora_layers, residual_weights, to_plain
@@ -192,11 +192,11 @@ def metric_lines(trained: Trained) -> list[str]:
     """Rows of a Markdown table: each metric at the best evaluation, with its interval."""
     path = trained.folder / FILE
     evaluations = read_records(trained.folder).of_kind("eval") if path.exists() else []
-    best = next((r for r in reversed(evaluations) if r.get("best") and r.get("split") == "dev"), None)
-    intervals = (best or {}).get("intervals") or {}
+    best = [r for r in evaluations if r["step"] == trained.step and r.get("split") == "dev"]
+    intervals = look_up(best[-1], "intervals") or {} if best else {}
     prefix, rows = trained.spec.prefix(trained.name), []
     for name, value in trained.metrics.items():
-        if value is not None and not name.startswith("threshold:"):
+        if value is not None and name in METRICS:
             interval = intervals.get(prefix + name)
             span = " to ".join(number(end, name) for end in interval) if interval else ""
             rows.append(f"| {one_line(name)} | {number(value, name)} | {span} |")
@@ -210,7 +210,7 @@ def card(trained: Trained, call: str) -> str:
     files = ", ".join((*data.train, *data.dev)) or f"generated ({data.source})"
     lines = [
         "---",
-        f"base_model: {json.dumps(base)}",
+        *([] if Path(base).is_absolute() else [f"base_model: {json.dumps(base)}"]),
         f"library_name: {'peft' if call.startswith('Peft') else 'transformers'}",
         "---",
         "",

@@ -17,7 +17,8 @@ from experiments.config.check import read_spec, resolve
 from experiments.config.spec import Spec
 from experiments.inference.adapters import use_adapters
 from experiments.records import FILE, Records, read_records, run_folder
-from experiments.training.build import build_model, load_base, prepare_machine
+from experiments.training.base import load_base, prepare_machine
+from experiments.training.build import build_model
 from experiments.training.checkpoint import STATE, TRAIN_TEXTS, Checkpoint, load_trained, read_checkpoint
 from experiments.training.identity import comparable, differences
 from experiments.training.phases import parts_of, trained_names
@@ -45,6 +46,7 @@ class Trained:
     name: str  # of the task that is asked; of several, the chosen one
     outputs: Outputs  # the meaning of its head's outputs
     metrics: dict[str, float | None]  # of this task, at the best evaluation
+    step: int  # of that evaluation
     known: frozenset[int] | None  # fingerprints of its training texts (data.splits.mark), None where none are kept
     model: TaskModel  # in evaluation mode
     tokenizer: Tokenizer
@@ -119,7 +121,8 @@ def load_run(
     if best is None:
         raise InputError(f"{folder}: has no best/; it is written at the first evaluation with a finite eval.metric")
     checkpoint = read_checkpoint(best)
-    if checkpoint.progress.best is None:
+    best_evaluation = checkpoint.progress.best
+    if best_evaluation is None:
         raise InputError(f"{best}: is not the checkpoint of an evaluation")
     records = read_records(folder) if (folder / FILE).exists() else None
     spec = settings_of(best, checkpoint, records)
@@ -140,13 +143,13 @@ def load_run(
     machine = prepare_machine(spec, device) if own_process else choose_machine(device, spec.amp)
     prefix = spec.prefix(name)
     model.to(machine.device).eval()
-    found = checkpoint.progress.best.metrics.items()
+    found = best_evaluation.metrics.items()
     metrics = {key.removeprefix(prefix): value for key, value in found if key.startswith(prefix)}
     marks = read_tensors(folder / TRAIN_TEXTS) if (folder / TRAIN_TEXTS).is_file() else {}
     known = frozenset(marks[name].tolist()) if name in marks else None
     origin = origin_of(folder, checkpoint, records)
     built = (model, base.tokenizer, machine, pretrained, frozenset(names))
-    return Trained(folder, spec, name, outputs[name], metrics, known, *built, origin)
+    return Trained(folder, spec, name, outputs[name], metrics, best_evaluation.step, known, *built, origin)
 
 
 def trained_on(trained: Trained, rows: Sequence[Row]) -> int | None:

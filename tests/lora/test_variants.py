@@ -11,7 +11,8 @@ from experiments.config.spec import OptimSpec, PhaseSpec
 from experiments.training.phases import parameter_groups, phase_table, set_trainable
 from lora.adapter import CONFIG, WEIGHTS, load_adapter, save_adapter
 from lora.inject import inject, lora_layers, merge, residual_weights, to_plain, unmerge, unwrap
-from lora.layer import DoRALinear, LoRALinear, wrap
+from lora.layer import LoRALinear
+from lora.variants import DoRALinear, wrap
 from model.heads import SpanHead, TaskModel
 from tests.conftest import small_encoder, write_checkpoint
 from tests.lora.test_adapter import names

@@ -9,7 +9,7 @@ import transformers
 from torch import nn
 
 from data.labels import Outputs
-from experiments.training.build import begin_with
+from experiments.training.base import begin_with
 from lora.peft import read_peft
 from model.families import FAMILIES
 from model.heads import SpanHead, TaskModel
@@ -65,7 +65,7 @@ def trained_adapter(model: nn.Module, folder: Path, task: str, **settings) -> nn
 def difference(base: Path, folder: Path, theirs: nn.Module, family: str, keep: bool) -> float:
     """The largest difference of logits, with the adapter kept beside the weights or merged into them."""
     encoder, info = load_encoder(str(base))
-    found = read_peft(folder, encoder, family)
+    found = read_peft(folder, encoder, info)
     begin_with(encoder, found, keep)
     width, span = encoder.config.hidden_size, any(name.startswith("qa_outputs") for name in found.head)
     activation = FAMILIES[family].text_head[1]
@@ -91,6 +91,7 @@ def adapters(folder: Path) -> Iterator[Row]:
     cases += [(f, "texts", TEXTS, {"target_modules": t}) for f, t in OTHERS.items() if f != "distilbert"]
     cases += [("bert", "texts, pooler saved", TEXTS, {"target_modules": ["query"], "modules_to_save": ["pooler"]})]
     cases += [("distilbert", "texts", TEXTS, {"target_modules": ["q_lin"], "modules_to_save": ["pre_classifier"]})]
+    cases += [("bert", "texts, all-linear with its pooler", TEXTS, {"target_modules": "all-linear"})]
     for number, (family, name, kind, settings) in enumerate(cases):
         base, place = folder / f"base{number}", folder / f"adapter{number}"
         changes = SMALL[family] | FEW_LAYERS[family] | ({"num_labels": 3} if kind == TEXTS else {})
