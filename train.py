@@ -30,10 +30,11 @@ from experiments.config.spec import Spec
 from experiments.tasks.several import Tasks
 from experiments.terminal import ArgumentParser
 from experiments.training import console, phases
-from experiments.training.base import load_base, prepare_machine
+from experiments.training.base import prepare_machine
 from experiments.training.build import build_model, make_optimizer
 from experiments.training.checkpoint import checkpoint_due, save_best, save_last
 from experiments.training.folder import check_free, claim, open_folder
+from experiments.training.start import load_start
 from experiments.training.state import Run
 from experiments.training.sweep import run_sweep
 from experiments.training.trunk import check_memory
@@ -46,7 +47,7 @@ HERE = Path(__file__).resolve().parent
 def set_up(spec: Spec, folder: Path, data_root: Path) -> Run:
     """Everything a run needs, in memory; nothing is written yet. Raises InputError for whatever is wrong."""
     machine = prepare_machine(spec, spec.runtime.device)
-    base = load_base(spec)
+    base = load_start(spec, folder)
     tasks = Tasks(spec, base.tokenizer, data_root)
     torch.manual_seed(spec.seed)  # before the model is built: its new weights depend on it
     model = build_model(spec, base, tasks.outputs).to(machine.device).train()
@@ -58,6 +59,7 @@ def set_up(spec: Spec, folder: Path, data_root: Path) -> Run:
         machine=machine,
         model=model,
         pretrained=base.pretrained,
+        start=base.start,
         tasks=tasks,
         plan=phases.make_plan(spec, tasks.parts),
         groups=groups,

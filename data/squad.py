@@ -99,14 +99,12 @@ def make_windows(
     room = max_length - 2 - len(special.between)  # for a question and a stretch of its context
     if doc_stride > room - max_query_length:
         raise ValueError(f"a step of {doc_stride} could skip text")
-    contexts = list(dict.fromkeys(question.context for question in questions))
-    context_number = {context: number for number, context in enumerate(contexts)}
-    encoded = encode(contexts, tokenizer)
+    context_number = {text: number for number, text in enumerate(dict.fromkeys(q.context for q in questions))}
+    encoded = encode(list(context_number), tokenizer)
     context_ids = [np.array(e.ids, dtype=np.int32) for e in encoded]
     context_chars = [np.array(e.offsets, dtype=np.int32).reshape(-1, 2) for e in encoded]
     context_offset = np.cumsum([0, *map(len, context_ids)])
     query_ids = [e.ids for e in encode([q.question for q in questions], tokenizer)]
-
     counts = {"windows": 0, "questions_cut": 0, "answers_widened": 0, "answers_lost": 0}
     pieces: list[np.ndarray | list[int]] = []
     rows: list[tuple[int, ...]] = []

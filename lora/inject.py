@@ -39,11 +39,6 @@ def adapter_parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     }
 
 
-def residual_weights(model: nn.Module) -> set[str]:
-    """Full names of the weights that are no longer the pretrained ones although nothing trained them (PiSSA)."""
-    return {f"{name}.weight" for name, layer in lora_layers(model) if layer.init == "pissa"}
-
-
 def _unmatched(setting: str, pattern: str, names: Sequence[str]) -> PatternError:
     """Error for a pattern that fits no linear layer, with the nearest names that would."""
     suffixes = {".".join(name.split(".")[start:]) for name in names for start in range(name.count(".") + 1)}

@@ -123,8 +123,8 @@ class Embeddings(nn.Module):
         T = tokens.shape[1]
         x = self.word(tokens) + self.position.weight[self.offset : self.offset + T]  # [B, T, E]
         if self.token_type is not None:
-            one_type = types is None or not self.typed_pairs
-            x = x + (self.token_type.weight[0] if one_type else self.token_type(types))
+            typed = self.typed_pairs and types is not None
+            x = x + (self.token_type(types) if typed else self.token_type.weight[0])
         x = self.dropout(self.norm(x))
         return x if self.project is None else self.project(x)  # [B, T, C]
 
@@ -207,6 +207,7 @@ class BertEncoder(nn.Module):
     def __init__(self, config: BertConfig):
         super().__init__()
         self.config = config
+        self.changed: set[str] = set()  # parameters that are not the checkpoint's, although nothing trained them
         self.embeddings = Embeddings(config)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_layers))
 

@@ -15,8 +15,10 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from data.files import InputError, printable, read_json, sha256_of
+from data.labels import Outputs
 from model.bert import BertEncoder
 from model.families import FAMILIES, HEAD_NAMES, UNUSED, Family, hugging_face_name, read_config, read_labels
+from model.heads import Head
 from model.hub import locate
 from model.tensors import read_tensors
 from model.tokenizer import load_tokenizer
@@ -165,6 +167,8 @@ class Base:
     pretrained: Pretrained
     tokenizer: Tokenizer
     head: dict[str, Tensor] = field(default_factory=dict)  # of an adapter's head, by published names
+    heads: tuple[tuple[str, Head, Outputs], ...] = ()  # of the run that it begins with, by their tasks' names
+    start: str | None = None  # fingerprint of the adapter or run that it begins with
 
 
 def some(names: Sequence[str]) -> str:

@@ -72,3 +72,20 @@ def take_over(
             for leaf, value in own.items():
                 value.copy_(new[leaf])
         head.taken = tuple(dict.fromkeys([*head.taken, *(f"{path}.{leaf}" for leaf in own)]))
+
+
+def inherit(head: Head, outputs: Outputs, other: Head, theirs: Outputs) -> None:
+    """Begin with the head of another run, if it is of the same kind and shape and has the same labels, in any order. A
+    regression's is put into our unit."""
+    own, found = head.state_dict(), other.state_dict()
+    order = label_order(outputs, theirs.labels)
+    if type(head) is not type(other) or own.keys() != found.keys() or order is None:
+        return
+    if any(own[name].shape != value.shape for name, value in found.items()):
+        return
+    if isinstance(head, TextHead):
+        scale = theirs.sd / outputs.sd
+        found |= {name: value[order] * scale for name, value in found.items() if name.startswith("output.")}
+        found["output.bias"] = found["output.bias"] + (theirs.mean - outputs.mean) / outputs.sd
+    head.load_state_dict(found)
+    head.taken = ("the other run's head",)

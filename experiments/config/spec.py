@@ -23,6 +23,7 @@ LAYER_RANGE = re.compile(r"layers\.(\d{1,2})(?:-(\d{1,2}))?")  # layers.4, layer
 class ModelSpec:
     pretrained: str = setting("all-MiniLM-L6-v2", "a folder in Hugging Face layout, a known name, or hub id[@revision]")
     adapter: str | None = setting(None, "a folder or hub id of PEFT's adapters to begin with")
+    start_from: str | None = setting(None, "a run folder whose best model to begin with")
     dropout: float | None = setting(None, "after embeddings and sub-layers; null: as in config.json", low=0, high=0.9)
     attention_dropout: float = setting(0.0, "on the attention probabilities", low=0, high=0.9)
     head_dropout: float = setting(0.0, "on the hidden states that the head reads", low=0, high=0.9)

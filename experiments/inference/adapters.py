@@ -5,7 +5,7 @@ from pathlib import Path
 
 from data.files import InputError
 from data.labels import Outputs
-from lora.inject import residual_weights, unwrap
+from lora.inject import unwrap
 from lora.peft import apply_weights, read_peft
 from lora.several import Several
 from model.heads import TaskModel
@@ -41,7 +41,7 @@ def use_adapters(
     times their weights, with the run's head. own_weights: whether the run has changed the encoder's own weights.
     Raises InputError for adapters that cannot go with this run."""
     encoder = model.encoder
-    if own_weights or residual_weights(encoder):
+    if own_weights or encoder.changed:
         raise InputError(
             "--adapter: the run has changed the encoder's own weights, other adapters do not belong to them"
         )

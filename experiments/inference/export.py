@@ -24,7 +24,7 @@ from experiments.inference.trained import Trained, load_run
 from experiments.records import FILE, json_safe, look_up, read_records
 from experiments.training.phases import parts_of
 from lora import adapter
-from lora.inject import lora_layers, residual_weights, to_plain
+from lora.inject import lora_layers, to_plain
 from model.families import FAMILIES
 from model.hub import published_id
 from model.published_heads import published_paths, to_published
@@ -79,7 +79,7 @@ def names_of(run: Path) -> list[str]:
 def changed_weights(trained: Trained) -> list[str]:
     """The parts of the encoder whose own weights differ from the pretrained ones, adapters apart."""
     parts = parts_of(trained.model)
-    names = sorted({*trained.trained, *(f"encoder.{name}" for name in residual_weights(trained.model.encoder))})
+    names = sorted({*trained.trained, *(f"encoder.{name}" for name in trained.model.encoder.changed)})
     return list(dict.fromkeys(parts[name] for name in names if parts[name] not in ("head", "lora")))
 
 

@@ -1,6 +1,5 @@
 """Loading a trained run: its best model, its tokenizer, and what its training knew."""
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,15 +12,15 @@ from data.labels import Outputs
 from data.readers import Row
 from data.splits import mark
 from data.writing import surviving
-from experiments.config.check import read_spec, resolve
+from experiments.config.check import read_spec
 from experiments.config.spec import Spec
 from experiments.inference.adapters import use_adapters
 from experiments.records import FILE, Records, read_records, run_folder
 from experiments.training.base import load_base, prepare_machine
-from experiments.training.build import build_model
-from experiments.training.checkpoint import STATE, TRAIN_TEXTS, Checkpoint, load_trained, read_checkpoint
+from experiments.training.checkpoint import STATE, TRAIN_TEXTS, Checkpoint, read_checkpoint
 from experiments.training.identity import comparable, differences
-from experiments.training.phases import parts_of, trained_names
+from experiments.training.phases import parts_of
+from experiments.training.start import load_best, settings_in
 from experiments.training.writer import beyond
 from model.heads import TaskModel
 from model.machine import Machine, choose_machine
@@ -77,10 +76,7 @@ def settings_of(best: Path, checkpoint: Checkpoint, records: Records | None) -> 
     --resume-anyway, the best model may be from before. Raises InputError where best/ belongs to another run, or where
     spec.json has been edited."""
     folder = best.parent
-    try:
-        spec = resolve(copy.deepcopy(checkpoint.identity["spec"]), [], sweeping=False)
-    except (InputError, KeyError, TypeError) as error:
-        raise InputError(f"{best / STATE}: its settings cannot be used: {error}") from None
+    spec = settings_in(checkpoint, best)
     if records:
         try:
             beyond(folder / FILE, checkpoint.metrics_bytes, checkpoint.metrics_sha256)
@@ -130,15 +126,14 @@ def load_run(
     if outputs.keys() != spec.tasks.keys():
         raise InputError(f"{best / STATE}: its tasks are not those of its settings")
     base = load_base(spec, download)
-    model, pretrained = build_model(spec, base, outputs, fresh=False), base.pretrained
+    pretrained = base.pretrained
     if pretrained.sha256 != checkpoint.identity.get("pretrained"):
         changed = "is not what it was trained from (other weights or tokenizer)"
         raise InputError(f"{folder}: {spec.model.pretrained} {changed}")
-    names = trained_names(model, spec.phases[: checkpoint.progress.furthest + 1])
-    load_trained(best, model, pretrained, names)
+    model, names = load_best(spec, base, checkpoint, best)
     if adapters:
         parts = parts_of(model)
-        own_weights = spec.model.adapter is not None or any(parts[name] not in ("head", "lora") for name in names)
+        own_weights = any(parts[name] not in ("head", "lora") for name in names)
         use_adapters(model, pretrained, own_weights, outputs, adapters, download)
     machine = prepare_machine(spec, device) if own_process else choose_machine(device, spec.amp)
     prefix = spec.prefix(name)

@@ -18,7 +18,7 @@ from model.families import FAMILIES
 from model.heads import Head, TaskModel
 from model.machine import Machine
 from model.pretrained import Base
-from model.published_heads import take_over
+from model.published_heads import inherit, take_over
 
 KINDS: dict[str, type[Task]] = {
     "span_qa": SpanQA,
@@ -40,6 +40,9 @@ def make_heads(spec: Spec, outputs: Mapping[str, Outputs], base: Base) -> dict[s
         heads[name] = KINDS[task.task].make_head(task, outputs[name], width, dropout, family)
         take_over(heads[name], pretrained.family, pretrained.head, outputs[name], pretrained.labels)
         take_over(heads[name], pretrained.family, base.head, outputs[name], None)
+        for theirs, other, meaning in base.heads:
+            if theirs == name or len(base.heads) == len(spec.tasks) == 1:
+                inherit(heads[name], outputs[name], other, meaning)
     return heads
 
 

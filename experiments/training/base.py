@@ -1,19 +1,11 @@
 """What a run begins with: the machine, and the pretrained encoder with its tokenizer."""
 
-import dataclasses
-import hashlib
 import os
 
 import torch
-from torch import Tensor, nn
 
 from data.files import InputError
 from experiments.config.spec import Spec
-from lora.inject import put
-from lora.peft import PeftAdapter, apply_weights, read_peft
-from model.bert import BertEncoder
-from model.dropout import Dropout
-from model.hub import locate
 from model.machine import Machine, choose_machine, keep_freed_memory
 from model.pretrained import Base, load_encoder
 from model.tokenizer import load_tokenizer
@@ -31,19 +23,13 @@ def prepare_machine(spec: Spec, device: str) -> Machine:
 
 
 def load_base(spec: Spec, download: bool = True) -> Base:
-    """Encoder and tokenizer of `model.pretrained`, with `model.adapter` in it. download: fetch them from a hub if they
-    are not on this machine. Raises InputError where they do not fit each other or the spec."""
+    """Encoder and tokenizer of `model.pretrained`. download: fetch them from a hub if they are not on this machine.
+    Raises InputError where they do not fit each other or the spec."""
     overrides = {"attention": spec.model.attention, "attention_dropout": spec.model.attention_dropout}
     overrides["recompute"] = spec.runtime.save_memory
     if spec.model.dropout is not None:
         overrides["dropout"] = spec.model.dropout
     encoder, pretrained = load_encoder(spec.model.pretrained, download, **overrides)
-    head: dict[str, Tensor] = {}
-    if spec.model.adapter is not None:
-        found = read_peft(locate(spec.model.adapter, download, "model.adapter"), encoder, pretrained)
-        begin_with(encoder, found, keep=keeps_adapters(spec))
-        digest = hashlib.sha256(f"{pretrained.sha256}{found.sha256}".encode()).hexdigest()
-        pretrained, head = dataclasses.replace(pretrained, sha256=digest), found.head
     longest = max(task.data.max_length for task in spec.tasks.values())
     if longest > encoder.config.max_positions:
         raise InputError(
@@ -56,20 +42,4 @@ def load_base(spec: Spec, download: bool = True) -> Base:
             f"{pretrained.folder}: the tokenizer's token ids go up to {largest}, the encoder knows "
             f"{encoder.config.vocab_size} tokens; they do not belong together"
         )
-    return Base(encoder, pretrained, tokenizer, head)
-
-
-def keeps_adapters(spec: Spec) -> bool:
-    """Whether the layers of model.adapter stay LoRA layers: if phases train them, and no new ones take their place."""
-    return spec.lora is None and any("lora" in phase.train for phase in spec.phases)
-
-
-def begin_with(encoder: BertEncoder, found: PeftAdapter, keep: bool) -> None:
-    """Put an adapter into an encoder, as LoRA layers, or (keep False) merged into its weights."""
-    apply_weights(encoder, found)
-    for path, own in found.adapter.layers.items():
-        linear = encoder.get_submodule(path)
-        assert isinstance(linear, nn.Linear)
-        layer = own.around(linear)
-        layer.lora_dropout = Dropout(found.dropout)
-        put(encoder, path, layer if keep else layer.to_linear())
+    return Base(encoder, pretrained, tokenizer)

@@ -26,9 +26,11 @@ def build_model(spec: Spec, base: Base, outputs: Mapping[str, Outputs], fresh: b
         lora, p = spec.lora, spec.lora.dropout
         variant: dict[str, Any] = {"rslora": lora.rslora, "dora": lora.dora, "init": lora.init, "fresh": fresh}
         try:
-            inject(base.encoder, lora.targets, lora.rank, lora.alpha, lambda: Dropout(p), lora.ranks, **variant)
+            names = inject(base.encoder, lora.targets, lora.rank, lora.alpha, lambda: Dropout(p), lora.ranks, **variant)
         except PatternError as error:
             raise InputError(str(error)) from None
+        if lora.init == "pissa":
+            base.encoder.changed |= {f"{name}.weight" for name in names}
     return TaskModel(base.encoder, make_heads(spec, outputs, base)).requires_grad_(False)
 
 

@@ -21,7 +21,7 @@ from experiments.records import SCORES
 from experiments.training.identity import identity
 from experiments.training.state import Progress, Run
 from lora import adapter
-from lora.inject import adapter_parameters, lora_layers, residual_weights
+from lora.inject import adapter_parameters, lora_layers
 from model.heads import TaskModel
 from model.pretrained import Pretrained
 from model.tensors import fill_parameters, read_tensors, require_finite, write_tensors
@@ -88,11 +88,11 @@ def best_is_saved(folder: Path, state: Checkpoint) -> bool:
 
 def _encoder_parameters(model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> dict[str, Tensor]:
     """{Hugging Face name: parameter} of the encoder's own weights that differ from the pretrained ones: those that
-    trained, and those whose largest part is in adapters. Adapters are saved elsewhere."""
-    adapters, residual = adapter_parameters(model.encoder), residual_weights(model.encoder)
+    trained, and those that were others from the beginning. Adapters are saved elsewhere."""
+    adapters = adapter_parameters(model.encoder)
     chosen: dict[str, Tensor] = {}
     for name, parameter in model.encoder.named_parameters():
-        if (f"encoder.{name}" in trained and name not in adapters) or name in residual:
+        if name not in adapters and (f"encoder.{name}" in trained or name in model.encoder.changed):
             module_path, _, leaf = name.rpartition(".")
             chosen[f"{pretrained.hugging_face_name(module_path)}.{leaf}"] = parameter
     return chosen
@@ -100,13 +100,25 @@ def _encoder_parameters(model: TaskModel, pretrained: Pretrained, trained: Colle
 
 def save_trained(folder: Path, model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> None:
     """Write what differs from the pretrained checkpoint: heads, adapters (PEFT's format), and the encoder parameters
-    among the names in `trained`, with the residual weights of PiSSA."""
+    among the names in `trained`, with those that were others from the beginning."""
     write_tensors(folder / HEADS, dict(model.head.named_parameters()))
     if any(lora_layers(model.encoder)):
         adapter.save_adapter(model.encoder, folder, pretrained.hugging_face_name, pretrained.name)
     encoder = _encoder_parameters(model, pretrained, trained)
     if encoder:
         write_tensors(folder / ENCODER, encoder)
+
+
+def saved_weights(folder: Path, model: TaskModel, pretrained: Pretrained) -> set[str]:
+    """Names of the encoder parameters that a checkpoint holds."""
+    if not (folder / ENCODER).exists():
+        return set()
+    ours = {}
+    for name, _ in model.encoder.named_parameters():
+        module_path, _, leaf = name.rpartition(".")
+        if not leaf.startswith("lora_"):
+            ours[f"{pretrained.hugging_face_name(module_path)}.{leaf}"] = name
+    return {ours[name] for name in read_tensors(folder / ENCODER) if name in ours}
 
 
 def load_trained(folder: Path, model: TaskModel, pretrained: Pretrained, trained: Collection[str]) -> None:

@@ -37,7 +37,7 @@ def banner(run: Run, remark: str | None) -> None:
     for name, task in run.tasks.tasks.items():
         taken = run.model.head_of(name).taken
         if taken:
-            say(f"           its head begins with published weights: {', '.join(taken)}")
+            say(f"           its head begins with {', '.join(taken)}")
         for split, counts in task.splits.items():
             notes = [text.format(f"{counts[key]:,}") for key, text in NOTES.items() if counts.get(key)]
             facts = [f"{counts['examples']:,} {counts['kind']}", *notes, *leaks(counts)]

@@ -188,6 +188,7 @@ def _record_run(run: Run) -> None:
         precision_reason=run.machine.reason,
         data={"fingerprints": run.tasks.fingerprints, "splits": run.tasks.splits},
         pretrained={"name": run.pretrained.name, "sha256": run.pretrained.sha256, "unused": unused},
+        start={"from": run.spec.model.start_from or run.spec.model.adapter, "sha256": run.start},
         parameters=sum(parameter.numel() for parameter in run.model.parameters()),
         steps_planned=len(run.plan.order),
     )

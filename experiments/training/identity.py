@@ -34,6 +34,7 @@ def identity(run: Run) -> dict:
         "device": run.machine.device.type,
         "precision": run.machine.precision,
         "pretrained": run.pretrained.sha256,
+        "start": run.start,
         "data": run.tasks.fingerprints,
         # Sums come out in the order that the threads make them.
         "threads": torch.get_num_threads() if run.machine.device.type == "cpu" else None,

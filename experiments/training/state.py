@@ -114,6 +114,7 @@ class Run:
     machine: Machine
     model: TaskModel
     pretrained: Pretrained
+    start: str | None  # fingerprint of the adapter or run that it begins with
     tasks: Tasks
     plan: Plan
     groups: list[Group]

@@ -9,7 +9,7 @@ import transformers
 from torch import nn
 
 from data.labels import Outputs
-from experiments.training.base import begin_with
+from experiments.training.start import begin_with_adapter
 from lora.peft import read_peft
 from model.families import FAMILIES
 from model.heads import SpanHead, TaskModel
@@ -66,7 +66,7 @@ def difference(base: Path, folder: Path, theirs: nn.Module, family: str, keep: b
     """The largest difference of logits, with the adapter kept beside the weights or merged into them."""
     encoder, info = load_encoder(str(base))
     found = read_peft(folder, encoder, info)
-    begin_with(encoder, found, keep)
+    begin_with_adapter(encoder, found, keep)
     width, span = encoder.config.hidden_size, any(name.startswith("qa_outputs") for name in found.head)
     activation = FAMILIES[family].text_head[1]
     head = SpanHead(width) if span else TextHead(width, 3, cross_entropy, "cls_pooler", activation=activation)

@@ -80,7 +80,7 @@ def test_a_whole_number_is_a_number_but_not_the_other_way_round(tmp_path):
         ({"optim": {"lr": 10**400}}, r"optim.lr: expected a number"),
         ({"optim": {"name": "adan"}}, r"optim.name: 'adan' is not one of adamw, adam, sgd, rmsprop"),
         ({"model": {"dropout": 0.95}}, r"model.dropout: 0.95 is out of range \(0 to 0.9\)"),
-        ({"model": []}, r"model: expected an object, found \[\]; its keys: pretrained, dropout"),
+        ({"model": []}, r"model: expected an object, found \[\]; its keys: pretrained, adapter"),
         ({"model": "bert-base"}, r'model: expected an object, found .bert-base.; write {"pretrained": "bert-base"}'),
         ({"amp": True}, r"amp: True is not one of auto, off, bf16, fp16"),
         ({"task": None}, r"task: None is not one of span_qa, classification"),

@@ -164,7 +164,7 @@ def test_a_run_is_scored_once_and_what_was_scored_is_shown_although_the_next_run
 
 
 def test_ctrl_c_is_a_line_and_no_traceback(place, capsys, monkeypatch):
-    def interrupted(*_):
+    def interrupted(*arguments, **named):
         raise KeyboardInterrupt
 
     monkeypatch.setattr("experiments.inference.commands.load_run", interrupted)
