@@ -27,6 +27,7 @@ class Columns:
     pair: str | None = None
     label: str | None = "label"  # None: the labels are not needed
     header: bool = True
+    id: str | None = None  # kept, in a file that has such a column
 
     @property
     def names(self) -> list[str]:
@@ -42,6 +43,7 @@ class Row:
     pair: str | None
     label: object  # a text from CSV and TSV, any JSON value from JSONL, None where labels are not read
     where: str  # for messages and as an id: "train.csv line 12"
+    id: object = None  # of the column for it, where one is read
 
 
 def read_table(path: Path, data: bytes, columns: Columns) -> list[Row]:
@@ -97,6 +99,8 @@ def _positions(where: str, names: list[str], columns: Columns) -> dict[str, int]
             listed = ", ".join(map(shown, names[:10]))
             raise InputError(f"{where}: column {name!r} {problem}; the columns are {listed}{hint}")
         found[name] = names.index(name)
+    if columns.id in names:
+        found[columns.id] = names.index(columns.id)
     return found
 
 
@@ -122,7 +126,7 @@ def _row(where: str, record: dict, columns: Columns) -> Row:
         if not isinstance(value, str) or not value.strip():
             problem = "is empty" if isinstance(value, str) else f"is {shown(value)}, expected a text"
             raise InputError(f"{where}: {name!r} {problem}")
-    return Row(record[columns.text], pair, label, where)
+    return Row(record[columns.text], pair, label, where, record.get(columns.id))
 
 
 @dataclass(frozen=True)
@@ -154,10 +158,12 @@ def _field(record: object, key: str, kind: type, where: str) -> Any:
     return _checked(fields[key], kind, f"{where}: {key!r}")
 
 
-def _read_question(qa: dict, context: str, where: str, strict: bool) -> Question:
+def _read_question(qa: dict, context: str, where: str, strict: bool, labelled: bool) -> Question:
     identifier = _field(qa, "id", str, where)
     where = f"{where}, question id {identifier}"
     text = _field(qa, "question", str, where)
+    if not labelled:
+        return Question(identifier, text, context, ())
     impossible = _checked(qa.get("is_impossible", False), bool, f"{where}: 'is_impossible'")
     given = _field(qa, "answers", list, where)
     answers = tuple((_field(a, "text", str, where), _field(a, "answer_start", int, where)) for a in given)
@@ -167,15 +173,17 @@ def _read_question(qa: dict, context: str, where: str, strict: bool) -> Question
     return Question(identifier, text, context, answers)
 
 
-def parse_questions(root: object, where: str, strict: bool = True) -> list[Question]:
+def parse_questions(root: object, where: str, strict: bool = True, labelled: bool = True) -> list[Question]:
     """The questions of a SQuAD 1.1 or 2.0 object. Raises InputError naming article, paragraph and question id. strict:
-    raise where is_impossible contradicts the answers. (The official script looks at the answers only.)"""
+    raise where is_impossible contradicts the answers. (The official script looks at the answers only.) labelled: False
+    does not look for answers."""
     questions = []
     for a, article in enumerate(_field(root, "data", list, where)):
         for p, paragraph in enumerate(_field(article, "paragraphs", list, f"{where}: article {a}")):
             here = f"{where}: article {a}, paragraph {p}"
             context = _field(paragraph, "context", str, here)
-            questions += [_read_question(qa, context, here, strict) for qa in _field(paragraph, "qas", list, here)]
+            given = _field(paragraph, "qas", list, here)
+            questions += [_read_question(qa, context, here, strict, labelled) for qa in given]
     return questions
 
 
