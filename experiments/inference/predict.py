@@ -6,7 +6,7 @@ from pathlib import Path
 
 from data.files import InputError, parse_object, read_bytes
 from data.progress import progress, quiet
-from data.readers import Columns, Question, Row, parse_questions, read_table
+from data.readers import TABLES, Columns, Question, Row, parse_questions, read_table
 from experiments.inference.questions import answer_all, nbest_entry
 from experiments.inference.texts import answers_of, predict_rows
 from experiments.inference.trained import Trained
@@ -24,8 +24,10 @@ def read_inputs(trained: Trained, file: Path) -> list[Row]:
     if trained.task.task != "span_qa":
         columns = columns_of(trained.task.data)
         return read_table(file, data, Columns(columns.text, columns.pair, None, columns.header, "id"))
-    if file.suffix.lower() != ".json":
+    if file.suffix.lower() in TABLES:
         return read_table(file, data, ASKED)
+    if file.suffix.lower() != ".json":
+        raise InputError(f"{file}: is neither SQuAD's JSON, nor a .csv, .tsv or .jsonl with question and context")
     found = parse_questions(parse_object(data, file), str(file), labelled=False)
     if not found:
         raise InputError(f"{file}: no questions")
