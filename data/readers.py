@@ -191,7 +191,7 @@ def parse_questions(root: object, where: str, strict: bool = True, labelled: boo
 class Misplaced:
     """An answer that is not where it says."""
 
-    remark: str  # which one, and where its text is
+    remark: str  # what became of it, which one it is, and where its text is
     moved: bool  # to the one place where its text is
 
 
@@ -234,7 +234,8 @@ def place_answers(question: Question, where: str, bad_answers: str) -> tuple[Que
             continue
         places = places_of(text, question.context)
         moved = bad_answers == "fix" and len(places) == 1
-        told = f"{where}: question id {question.id}: answer {shown(text)} is not at {shown(start)}; "
+        fate = "moved: " if moved else "left out: " if bad_answers in ("skip", "fix") else ""
+        told = f"{fate}{where}: question id {question.id}: answer {shown(text)} is not at {shown(start)}; "
         misplaced.append(Misplaced(told + told_places(text, places, question.context), moved))
         answers += [(text, places[0])] if moved else []
     if bad_answers in ("skip", "fix") and misplaced:

@@ -60,7 +60,7 @@ class SpanQA(Task):
         unanswerable = 100 * sum(not question.answers for question in dev.questions) / len(dev.questions)
         self.splits["dev"]["baseline"] = dict.fromkeys(("exact", "f1"), unanswerable)  # of "" to every question
         self.splits["dev"] |= duplicates(*rows)
-        self.remarks = [f"for example: {each.remark}" for each in (*train.misplaced, *dev.misplaced)][:3]
+        self.remarks = [f"for example, {each.remark}" for each in (*train.misplaced, *dev.misplaced)][:3]
         # A model that is shown unanswerable questions may answer "no answer"; another must not.
         always = all(question.answers for question in train.questions)
         if always and evaluation.metric.rpartition(".")[2].startswith("best_"):

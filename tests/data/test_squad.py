@@ -130,6 +130,7 @@ def test_fixing_moves_an_answer_to_its_one_place_and_leaves_out_the_others(tmp_p
     }
     assert all(question.placed == question.answers for question in questions)
     assert [each.moved for each in misplaced] == [True, False, True, False, False]
+    assert [each.remark.partition(":")[0] for each in misplaced[:2]] == ["moved", "left out"]
 
 
 # ---- a development set of some passages ------------------------------------------------------------------------------
