@@ -94,7 +94,7 @@ def settings_of(best: Path, checkpoint: Checkpoint, records: Records | None) -> 
 def origin_of(folder: Path, checkpoint: Checkpoint, records: Records | None) -> dict:
     """The data and weights that a run was trained on, and whether it has ended. One that was continued as something
     else repeats no other run."""
-    found = {key: checkpoint.identity.get(key) for key in ("data", "pretrained")}
+    found = {key: checkpoint.identity.get(key) for key in ("data", "pretrained", "start")}
     continued = str(folder) if records and records.resumed_anyway else None
     return found | {"ended": records is None or records.finished, "continued": continued}
 
