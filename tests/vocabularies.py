@@ -35,7 +35,7 @@ def write_vocabulary(folder: Path, family: str) -> None:
     if family == "roberta":
         special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
         trained = ByteLevelBPETokenizer()
-        trained.train_from_iterator(NASTY * 3, vocab_size=600, special_tokens=special)
+        trained.train_from_iterator(NASTY * 3, vocab_size=600, special_tokens=special, show_progress=False)
         trained.save_model(str(folder))
         return
     if family == "mpnet":  # BERT's vocabulary between its own special tokens
