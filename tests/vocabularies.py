@@ -28,10 +28,11 @@ NASTY = [
 ]
 
 
-def write_vocabulary(folder: Path, family: str) -> None:
-    """A tokenizer's plain files: the real BERT vocabulary, or a byte-level BPE trained on the nasty texts."""
+def write_vocabulary(folder: Path, family: str, most: int | None = None) -> None:
+    """A tokenizer's plain files: the real BERT vocabulary, or its first `most` words, or a byte-level BPE trained on
+    the nasty texts."""
     folder.mkdir(parents=True, exist_ok=True)
-    words = (packaged_folder() / "vocab.txt").read_text(encoding="utf-8").split("\n")
+    words = (packaged_folder() / "vocab.txt").read_text(encoding="utf-8").split("\n")[:most]
     if family == "roberta":
         special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
         trained = ByteLevelBPETokenizer()
@@ -54,8 +55,8 @@ SHAPES: dict[str, dict] = {
 
 
 def write_family(folder: Path, family: str, **shape) -> Path:
-    """A small random checkpoint of a family with its plain vocabulary. shape: of the encoder."""
-    write_vocabulary(folder, family)
+    """A small random checkpoint of a family with its plain vocabulary, of 4,000 words. shape: of the encoder."""
+    write_vocabulary(folder, family, 4000)
     (folder / "config.json").write_text(json.dumps({"model_type": family}))
     words = load_tokenizer(folder, family).get_vocab_size()
     small = {"hidden_size": 32, "intermediate_size": 48, "vocab_size": words}

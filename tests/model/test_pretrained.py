@@ -658,7 +658,7 @@ def test_the_command_tells_what_a_checkpoint_is(tmp_path, capsys, family):
     told = dict(line.split(maxsplit=1) for line in out.splitlines())
     assert told["family"] == family and told["missing"] == told["unexpected"] == "nothing"
     assert told["encoder"] == "2 layers, 32 wide, 4 heads, 48 inside the MLP; 128 positions"
-    assert told["tokenizer"].startswith("BPE, 600" if family == "roberta" else "WordPiece, 30,5")
+    assert told["tokenizer"].startswith("BPE, 600" if family == "roberta" else "WordPiece, 4,00")
 
 
 def test_the_command_names_what_is_missing_and_what_is_not_known(tmp_path, capsys):
