@@ -1,4 +1,4 @@
-"""`eval.py export`: what it writes, and what it refuses. tests/test_parity.py loads exports in transformers and peft."""
+"""`eval.py export`: what it writes and refuses. tests/test_parity.py loads exports in transformers and peft."""
 
 import ast
 import json
@@ -301,12 +301,9 @@ def test_an_interrupted_export_leaves_nothing_half_written(place, tmp_path, monk
 
     monkeypatch.setattr(export_module, function, dying)
     assert export(place / "runs" / name, "--to", tmp_path / "out", "--as", form) == 130
-    left = (
-        {path.relative_to(tmp_path / "out") for path in (tmp_path / "out").rglob("*")} if name == "several" else set()
-    )
-    assert {path.parent.name for path in left if path.name == "README.md"} <= {"qa"}  # whole, if it is there at all
-    assert not any("mood" in path.parts[0] for path in left)
-    assert [path.name for path in tmp_path.iterdir()] == (["out"] if name == "several" else [])
+    left = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*")}
+    whole = {"out", "out/qa", *(f"out/qa/{file}" for file in (MERGED if form == "merged" else ADAPTER))}
+    assert left == (whole if name == "several" else set())
 
 
 @pytest.mark.xfail(strict=True, reason="after the first task's folder, the second export is refused")
@@ -378,8 +375,11 @@ def test_a_span_model_upon_a_classifiers_checkpoint_has_two_outputs(place, tmp_p
     assert "num_labels=2" in (tmp_path / "adapter" / "README.md").read_text()
 
 
+@pytest.mark.xfail(strict=True, reason="layer_norm_eps is not written, and model_type is: nothing here loads that")
 def test_the_settings_of_an_old_checkpoint_are_written_in_full(place, tmp_path):
     """The first BERTs name neither their type nor their epsilon."""
+    # BUG: fill_merged writes the base's config.json plus model_type; read_config fills the epsilon in only where there
+    # is no model_type: "layer_norm_eps is None, expected a number". The export cannot begin a run.
     base = shutil.copytree(place / "base", tmp_path / "base")
     config = json.loads((base / "config.json").read_text())
     del config["model_type"], config["layer_norm_eps"]
@@ -451,7 +451,7 @@ HOSTILE = [
     "two\nlines",
     "---",
     "\u202eright to left",
-    "\u2028",
+    "a\u2028b",
     "x" * 3000,
 ]
 
@@ -469,10 +469,18 @@ def test_labels_cannot_break_the_card(place, tmp_path):
     ast.parse(python)
     assert json.loads(settings)["tasks"]["main"]["data"]["label_names"] == names
     config = json.loads((tmp_path / "out" / "config.json").read_text())
-    assert set(config["label2id"]) == {names.get(label, label).strip() for label in HOSTILE} | {
-        "---\n",
-        "```\n# Owned",
-    } - {"```\n# Owned".strip()} or len(config["label2id"]) == len(HOSTILE)
+    assert len(config["label2id"]) == len(HOSTILE) and "```\n# Owned" in config["label2id"]
+
+
+@pytest.mark.xfail(
+    strict=True, reason="json.dumps(..., ensure_ascii=False) leaves U+009B, U+202E and the like as they are"
+)
+def test_settings_cannot_write_control_characters_into_the_card(place, tmp_path):
+    # BUG (small): `cat README.md` obeys U+009B as it does ESC [.
+    name = write_texts(tmp_path, ["a", "b"])
+    data = {"train": [name], "dev": [name], "max_length": 16, "label_names": {"a": "\x9b2J", "b": "\u202eb"}}
+    card = card_of(train_run(tmp_path, "labels", place / "base", **MOOD | {"data": data}), tmp_path / "out")
+    assert card.replace("\n", "").isprintable()
 
 
 def test_names_of_files_cannot_break_the_card(place, tmp_path):
