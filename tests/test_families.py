@@ -23,14 +23,14 @@ from tests.vocabularies import SHAPES, write_family, write_vocabulary
 
 PAIRS = [
     {
-        "text": f"number {i} is {'quoted' if i % 2 else 'single'}",
-        "pair": "Hello, World! it's " * (i % 7),
+        "text": f"number {i} is {('single', 'quoted')[i % 2]}",
+        "pair": "Hello, World! " * (1 + i % 7),
         "label": "ab"[i % 2],
     }
-    for i in range(40)
+    for i in range(32)
 ]
 TASKS: dict[str, dict] = {
-    "qa": {**QA, "data": QA["data"] | {"mask_tokens": 0.1, "max_length": 72}},
+    "qa": {**QA, "data": QA["data"] | {"mask_tokens": 0.1, "max_length": 72, "train_limit": 8, "dev_limit": 4}},
     "texts": {
         "task": "classification",
         "pooling": "cls_pooler",
@@ -68,7 +68,7 @@ def test_a_run_of_any_family_trains_resumes_exactly_scores_and_answers(
     changes = {
         "phases": PHASES,
         "lora": {"rank": 4, "alpha": 8, "targets": "all-linear", "dropout": 0.1},
-        "runtime": {"device": "cpu", "threads": 1, "checkpoint_steps": 2},
+        "runtime": {"device": "cpu", "threads": 1, "checkpoint_steps": 3},
     }
     path = write_experiment(tmp_path, "tiny", place / family, **TASKS[task] | changes)
     more = ["--data-root", str(tmp_path)]
