@@ -41,15 +41,10 @@ def place(tmp_path_factory) -> Path:
     head = {f"{BEFORE}classifier.weight": random(2, 32, size=2.0), f"{BEFORE}classifier.bias": random(2)}
     pooler = {f"{BEFORE}bert.pooler.dense.weight": random(32, 32), f"{BEFORE}bert.pooler.dense.bias": random(32)}
     write_peft(folder / "headed", query | head | pooler)
-    write_peft(
-        folder / "wrong",
-        query | pooler | {f"{BEFORE}classifier.weight": random(5, 32), f"{BEFORE}classifier.bias": random(5)},
-    )
-    write_peft(
-        folder / "dora",
-        query | {key.replace("lora_A", "lora_magnitude_vector"): random(32) for key in query if "lora_A" in key},
-        use_dora=True,
-    )
+    five = {f"{BEFORE}classifier.weight": random(5, 32), f"{BEFORE}classifier.bias": random(5)}
+    write_peft(folder / "wrong", query | pooler | five)
+    lengths = {key.replace("lora_A", "lora_magnitude_vector"): random(32) for key in query if "lora_A" in key}
+    write_peft(folder / "dora", query | lengths, use_dora=True)
     train_run(folder, "upon", base, **MOOD, lora=None, model={"pretrained": str(base), "adapter": str(folder / "a")})
     return folder
 

@@ -13,13 +13,20 @@ from lora.inject import lora_layers
 from lora.peft import read_peft
 from model.pretrained import load_encoder
 from tests.experiments.inference.made import MOOD, QA, train_run, write_experiment, write_questions
+from tests.model.test_pretrained import rewrite
 from tests.peft_folders import BEFORE, adapters_of, change_settings, change_tensors, key_of, random, write_peft
 from tests.test_resume import files_of
 from tests.tiny import assert_same_run, run_main, set_up
 from tests.vocabularies import write_family
 
 HEAD = {f"{BEFORE}qa_outputs.weight": random(2, 32), f"{BEFORE}qa_outputs.bias": random(2)}
-ONE = [{"name": "one", "epochs": 1, "train": ["head", "lora"]}]
+
+
+def phase(name: str, *train: str, epochs: int = 1) -> dict:
+    return {"name": name, "epochs": epochs, "train": train}
+
+
+ONE = [phase("one", "head", "lora")]
 
 
 @pytest.fixture(scope="module")
@@ -29,6 +36,9 @@ def place(tmp_path_factory) -> Path:
     encoder, _ = load_encoder(str(write_family(folder / "base", "bert")))
     tensors = adapters_of(encoder, ("query", "down")) | {key_of("layers.0.mlp.up", "bias"): random(48)} | HEAD
     write_peft(folder / "adapter", tensors, lora_dropout=0.1, alpha_pattern={"query": 9})
+    lengths = {key.replace("lora_A", "lora_magnitude_vector"): random(32) for key in tensors if "query.lora_A" in key}
+    query = {key: tensor for key, tensor in tensors.items() if "query.lora" in key}
+    write_peft(folder / "dora", query | lengths, use_dora=True)
     return folder
 
 
@@ -51,12 +61,12 @@ def refusal(capsys) -> str:
     "changes,ranks",
     [
         ({"phases": ONE}, {4}),
-        ({"phases": [{"name": "one", "epochs": 1, "train": ["head"]}, {"name": "two", "epochs": 1, "train": ["lora"]}]}, {4}),
-        ({"phases": [{"name": "one", "epochs": 1, "train": ["head"]}]}, set()),
-        ({"phases": [{"name": "one", "epochs": 1, "train": ["all"]}]}, set()),
+        ({"phases": [phase("one", "head"), phase("two", "lora")]}, {4}),
+        ({"phases": [phase("one", "head")]}, set()),
+        ({"phases": [phase("one", "all")]}, set()),
         ({"phases": ONE, "lora": {"rank": 2, "alpha": 4}}, {2}),
     ],
-)  # fmt: skip
+)
 def test_the_layers_stay_lora_layers_where_a_phase_trains_them_and_are_merged_elsewhere(
     place, tmp_path, changes, ranks
 ):
@@ -87,8 +97,6 @@ def test_its_head_is_taken_over(place, tmp_path):
 def test_its_head_comes_before_that_of_the_checkpoint(place, tmp_path):
     base = shutil.copytree(place / "base", tmp_path / "base")
     change = {"qa_outputs.weight": torch.ones(2, 32), "qa_outputs.bias": torch.ones(2)}
-    from tests.model.test_pretrained import rewrite
-
     rewrite(base, lambda t: t.update(change))
     model = {"pretrained": str(base), "adapter": str(place / "adapter")}
     head = set_up(experiment(place, tmp_path, phases=ONE, model=model), tmp_path).model.head_of("main")
@@ -107,18 +115,18 @@ def test_a_phase_may_train_lora_without_a_lora_group_only_with_an_adapter(place,
 @pytest.mark.parametrize(
     "changes",
     [
-        {"phases": [*ONE, {"name": "two", "epochs": 1, "train": ["head", "lora", "layers.1"]}]},
-        {"phases": [{"name": "one", "epochs": 2, "train": ["all"]}]},
-        {
-            "phases": [{"name": "one", "epochs": 2, "train": ["head", "lora"]}],
-            "lora": {"rank": 2, "alpha": 4, "dora": True},
-        },
+        {"phases": [*ONE, phase("two", "head", "lora", "layers.1")]},
+        {"phases": [*ONE, phase("two", "lora")], "model": "dora"},
+        {"phases": [phase("one", "all", epochs=2)]},
+        {"phases": [phase("one", "head", "lora", epochs=2)], "lora": {"rank": 2, "alpha": 4, "dora": True}},
     ],
-    ids=["kept", "merged, all trains", "merged, new adapters"],
+    ids=["kept", "kept, DoRA", "merged, all trains", "merged, new adapters"],
 )
 def test_a_killed_run_continues_to_the_same_numbers_and_answers(place, tmp_path, monkeypatch, capsys, changes):
     data = QA["data"] | {"train_limit": 8, "dev_limit": 4}
     runtime = {"device": "cpu", "threads": 1, "checkpoint_steps": 3}
+    if "model" in changes:
+        changes = changes | {"model": {"pretrained": str(place / "base"), "adapter": str(place / changes["model"])}}
     path = experiment(place, tmp_path, **changes, data=data, runtime=runtime)
     assert run_main(path, tmp_path, "--set", "name=whole") == 0
     take_step = train.take_step
@@ -133,14 +141,12 @@ def test_a_killed_run_continues_to_the_same_numbers_and_answers(place, tmp_path,
         with pytest.raises(SystemError):
             run_main(path, tmp_path)
     assert run_main(path, tmp_path, "--resume") == 0
-    kinds = tmp_path / "runs"
-    whole, resumed = ({p.name: p.read_bytes() for p in (kinds / n).glob("*/*.safetensors")} for n in ("whole", "tiny"))
-    assert whole == resumed
-    if len(list((kinds / "whole").glob("*/*.safetensors"))) >= 5:
-        assert_same_run(kinds / "whole", kinds / "tiny")
+    whole, folder = tmp_path / "runs" / "whole", tmp_path / "runs" / "tiny"
+    assert_same_run(whole, folder)
     capsys.readouterr()
-    assert eval_py.main(["score", str(kinds / "tiny"), "--data", str(write_questions(tmp_path)), "--json"]) == 0
-    json.loads(capsys.readouterr().out)
+    assert eval_py.main(["score", str(folder), "--data", str(write_questions(tmp_path)), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["runs"]
+    assert eval_py.main(["summary", str(folder), str(whole), "--json"]) == 0
 
 
 @pytest.mark.parametrize("change", ["settings", "tensors", "gone", "half gone", "a file"])
@@ -240,22 +246,24 @@ def test_where_the_checkpoint_is_an_adapter_the_message_names_what_is_missing(pl
     assert "adapter/config.json: no such file" in refusal(capsys)
 
 
-@pytest.mark.parametrize(
-    "change",
-    [
-        lambda folder: change_settings(folder, lora_dropout=1.0),  # ZeroDivisionError
-        lambda folder: change_tensors(  # AssertionError
-            folder,
-            lambda t: t.update({key_of("embeddings.word", f"lora_{w}.weight"): torch.ones(*shape) for w, shape in (("A", (4, 32)), ("B", (4004, 4)))}),
-        ),
-    ],
-    ids=["dropout 1", "an embedding"],
-)  # fmt: skip
+def with_full_dropout(folder: Path) -> None:
+    change_settings(folder, lora_dropout=1.0)
+
+
+def with_an_embedding(folder: Path) -> None:
+    shapes = {"lora_A.weight": (4, 32), "lora_B.weight": (4000, 4)}
+    tensors = {key_of("embeddings.word", own): torch.ones(shape) for own, shape in shapes.items()}
+    change_tensors(folder, lambda t: t.update(tensors))
+
+
+@pytest.mark.parametrize("change", [with_full_dropout, with_an_embedding])
 @pytest.mark.xfail(strict=True, raises=(ZeroDivisionError, AssertionError), reason="a traceback")
 def test_an_adapter_that_cannot_be_trained_is_refused(place, tmp_path, capsys, change):
     # BUG: see tests/lora/test_peft.py.
     adapter = shutil.copytree(place / "adapter", tmp_path / "adapter")
     change(adapter)
     model = {"pretrained": str(place / "base"), "adapter": str(adapter)}
-    assert run_main(experiment(place, tmp_path, phases=ONE, model=model), tmp_path) == 2
+    code = run_main(experiment(place, tmp_path, phases=ONE, model=model), tmp_path)
+    if code != 2:
+        pytest.fail("it trained")
     refusal(capsys)
