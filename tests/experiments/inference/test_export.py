@@ -1,6 +1,7 @@
 """`eval.py export`: what it writes and refuses. tests/test_parity.py loads exports in transformers and peft."""
 
 import ast
+import dataclasses
 import json
 import os
 import re
@@ -14,6 +15,7 @@ from safetensors.torch import load_file
 import eval as eval_py
 from experiments.inference import export as export_module
 from experiments.inference import load
+from experiments.inference.export import fill_adapter
 from model.pretrained import load_encoder
 from tests.experiments.inference.made import FEW, MOOD, QA, STARS, train_run, write_experiment, write_texts
 from tests.peft_folders import adapters_of, key_of, random, write_peft
@@ -528,3 +530,77 @@ def test_the_limits_of_the_first_task_are_not_those_of_the_second(place, tmp_pat
     assert "A span_qa model" in cards["qa"] and "The labels" not in cards["qa"] and "| accuracy |" not in cards["qa"]
     assert "A classification model" in cards["mood"] and "| exact |" not in cards["mood"]
     assert FEW["train_limit"] == json.loads(fences(cards["qa"])[1])["tasks"]["qa"]["data"]["train_limit"]
+
+
+# ---- others' labels and revisions ------------------------------------------------------------------------------------
+
+
+def with_labels(base: Path, folder: Path, labels: list[str]) -> Path:
+    """A copy of a checkpoint whose config.json names labels, as one that was fine-tuned for them does."""
+    shutil.copytree(base, folder)
+    config = json.loads((folder / "config.json").read_text())
+    names = {"id2label": dict(enumerate(labels)), "label2id": {label: i for i, label in enumerate(labels)}}
+    (folder / "config.json").write_text(json.dumps(config | names))
+    return folder
+
+
+def test_a_merged_export_has_its_own_labels_not_those_of_its_base(place, tmp_path):
+    base = with_labels(place / "base", tmp_path / "base", ["positive", "negative", "neutral"])
+    assert export(train_run(tmp_path, "mood", base, **MOOD), "--to", tmp_path / "out") == 0
+    config = json.loads((tmp_path / "out" / "config.json").read_text())
+    assert config["id2label"] == {"0": "negative", "1": "positive"}
+
+
+@pytest.mark.xfail(
+    strict=True, reason="whoever loads it on its base gets the base's names for the labels: the other ones"
+)
+def test_an_adapter_upon_a_base_with_the_labels_in_another_order_does_not_swap_them(place, tmp_path):
+    # BUG: AutoModelForSequenceClassification.from_pretrained(base, num_labels=2) keeps the base's id2label, and what
+    # the adapter's head calls negative comes out as "positive". The card's call must pass id2label and label2id.
+    base = with_labels(place / "base", tmp_path / "base", ["positive", "negative"])
+    card = card_of(train_run(tmp_path, "mood", base, **MOOD), tmp_path / "out", "adapter")
+    python, _ = fences(card)
+    calls = [node for node in ast.walk(ast.parse(python)) if isinstance(node, ast.Call)]
+    given = {keyword.arg: ast.literal_eval(keyword.value) for call in calls for keyword in call.keywords}
+    assert given.get("id2label") == {0: "negative", 1: "positive"}
+
+
+@pytest.mark.xfail(
+    strict=True, reason="published heads are taken to be in our order, though the base's config.json names one"
+)
+def test_an_adapters_head_is_in_the_order_of_its_base_where_that_has_these_labels(place, tmp_path):
+    """As PEFT trains one: the model keeps the names that its config.json has."""
+    # BUG: take_over(..., base.head, outputs, None): with pretrained.labels instead, it would not answer "positive" for
+    # "negative". (An adapter of our own export is in our order; see above: both need one answer.)
+    base = with_labels(place / "base", tmp_path / "base", ["positive", "negative"])
+    head = {"base_model.model.classifier.weight": random(2, 32), "base_model.model.classifier.bias": random(2)}
+    pooler = {f"base_model.model.bert.pooler.dense.{k}": random(*s) for k, s in (("weight", (32, 32)), ("bias", (32,)))}
+    write_peft(tmp_path / "a", adapters_of(load_encoder(str(base))[0], ("query",)) | head | pooler)
+    run = load(train_run(tmp_path, "mood", base, **MOOD), adapter=tmp_path / "a")
+    assert run.trained.outputs.labels == ("negative", "positive")
+    assert torch.equal(run.trained.model.head_of("main").output.bias, random(2).flip(0))
+
+
+@pytest.mark.xfail(strict=True, reason="the card's call leaves the revision out, so it loads the newest base")
+def test_the_card_of_an_adapter_upon_a_revision_loads_that_revision(place, tmp_path):
+    # BUG (small): adapter_config.json has it, and PeftModel.from_pretrained does not load the base.
+    trained = load(place / "runs" / "mood").trained
+    trained = dataclasses.replace(trained, pretrained=dataclasses.replace(trained.pretrained, name="org/base@v2"))
+    fill_adapter(trained, tmp_path)
+    assert json.loads((tmp_path / "adapter_config.json").read_text())["revision"] == "v2"
+    assert 'revision="v2"' in (tmp_path / "README.md").read_text()
+
+
+@pytest.mark.parametrize(
+    "lora",
+    [
+        {"rank": 4, "alpha": 8, "rslora": True, "ranks": {"layers.1.*query": 2}},
+        {"rank": 4, "alpha": 3, "dora": True, "targets": "all-linear", "dropout": 0.1},
+    ],
+)
+def test_every_variant_of_lora_comes_back_from_its_export(place, tmp_path, lora):
+    run = train_run(tmp_path, "run", place / "base", **MOOD, lora=lora)
+    assert export(run, "--to", tmp_path / "adapter", "--as", "adapter") == 0
+    assert same(logits_of(load(place / "runs" / "mood", adapter=tmp_path / "adapter")), logits_of(load(run)))
+    config = json.loads((tmp_path / "adapter" / "adapter_config.json").read_text())
+    assert config["lora_dropout"] == lora.get("dropout", 0.0) and config["use_dora"] is ("dora" in lora)
