@@ -696,6 +696,13 @@ def test_the_command_is_a_program(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.xfail(strict=True, raises=OSError, reason="a traceback: only InputError is caught")
+def test_a_name_that_no_file_can_have_is_one_line(capsys):
+    # BUG (small): Path.is_dir raises OSError (file name too long); eval.py and train.py catch it.
+    code, out, errors = said(capsys, "a" * 5000)
+    assert (code, out) == (2, "") and errors.count("\n") == 1
+
+
 def hostile_shard(folder: Path) -> None:
     (folder / "model.safetensors").unlink()
     index = {"weight_map": {QUERY: "\x1b[2Jevil.safetensors"}}

@@ -551,9 +551,7 @@ def test_a_merged_export_has_its_own_labels_not_those_of_its_base(place, tmp_pat
     assert config["id2label"] == {"0": "negative", "1": "positive"}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="whoever loads it on its base gets the base's names for the labels: the other ones"
-)
+@pytest.mark.xfail(strict=True, reason="loaded on its base, it has the base's names for the labels")
 def test_an_adapter_upon_a_base_with_the_labels_in_another_order_does_not_swap_them(place, tmp_path):
     # BUG: AutoModelForSequenceClassification.from_pretrained(base, num_labels=2) keeps the base's id2label, and what
     # the adapter's head calls negative comes out as "positive". The card's call must pass id2label and label2id.
@@ -565,9 +563,7 @@ def test_an_adapter_upon_a_base_with_the_labels_in_another_order_does_not_swap_t
     assert given.get("id2label") == {0: "negative", 1: "positive"}
 
 
-@pytest.mark.xfail(
-    strict=True, reason="published heads are taken to be in our order, though the base's config.json names one"
-)
+@pytest.mark.xfail(strict=True, reason="its head is taken to be in our order")
 def test_an_adapters_head_is_in_the_order_of_its_base_where_that_has_these_labels(place, tmp_path):
     """As PEFT trains one: the model keeps the names that its config.json has."""
     # BUG: take_over(..., base.head, outputs, None): with pretrained.labels instead, it would not answer "positive" for
