@@ -8,7 +8,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
+from experiments.training.build import begin_with
 from lora.adapter import CONFIG, WEIGHTS
+from lora.peft import PeftAdapter, read_peft
 from model.families import FAMILIES, hugging_face_name
 
 # adapter_config.json as PEFT 0.21 writes it, with every setting at its default.
@@ -94,3 +96,14 @@ def change_tensors(folder: Path, change) -> None:
 def change_settings(folder: Path, **settings) -> None:
     found = json.loads((folder / CONFIG).read_text())
     (folder / CONFIG).write_text(json.dumps(found | settings))
+
+
+# The two calls of the code that these folders are for.
+
+
+def read(folder: Path, encoder: nn.Module, family: str = "bert") -> PeftAdapter:
+    return read_peft(folder, encoder, family)
+
+
+def begin(encoder, found: PeftAdapter, keep: bool) -> None:
+    begin_with(encoder, found, keep)

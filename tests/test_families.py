@@ -26,7 +26,7 @@ PAIRS = [
     for i in range(32)
 ]
 TASKS: dict[str, dict] = {
-    "qa": {**QA, "data": QA["data"] | {"mask_tokens": 0.1, "max_length": 72, "train_limit": 8, "dev_limit": 4}},
+    "qa": {**QA, "data": QA["data"] | {"mask_tokens": 0.1, "max_length": 72, "train_limit": 5, "dev_limit": 4}},
     "texts": {
         "task": "classification",
         "pooling": "cls_pooler",
@@ -65,7 +65,7 @@ def test_a_run_of_any_family_trains_resumes_exactly_scores_and_answers(
     changes = {
         "phases": PHASES,
         "lora": {"rank": 4, "alpha": 8, "targets": "all-linear", "dropout": 0.1},
-        "runtime": {"device": "cpu", "threads": 1, "checkpoint_steps": 3},
+        "runtime": {"device": "cpu", "threads": 1, "checkpoint_steps": 4},
     }
     path = write_experiment(tmp_path, "tiny", place / family, **TASKS[task] | changes)
     more = ["--data-root", str(tmp_path)]

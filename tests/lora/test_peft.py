@@ -10,19 +10,19 @@ import pytest
 import torch
 
 from data.files import InputError
-from experiments.training.build import begin_with
 from lora.adapter import CONFIG, WEIGHTS
 from lora.inject import lora_layers
-from lora.peft import read_peft
 from model.pretrained import load_encoder
 from tests.conftest import small_encoder
 from tests.peft_folders import (
     BEFORE,
     adapters_of,
+    begin,
     change_settings,
     change_tensors,
     key_of,
     random,
+    read,
     write_peft,
 )
 from tests.vocabularies import SHAPES
@@ -49,13 +49,13 @@ def folder(tmp_path, encoder) -> Path:
 
 def refused(folder: Path, encoder, message: str) -> None:
     with pytest.raises(InputError, match=message) as told:
-        read_peft(folder, encoder, "bert")
+        read(folder, encoder, "bert")
     assert str(told.value).startswith(str(folder)) and str(told.value).isprintable()
 
 
 def weight_after(folder: Path, encoder, path: str) -> torch.Tensor:
     """What an adapter makes of a layer's weight."""
-    begin_with(encoder, read_peft(folder, encoder, "bert"), keep=False)
+    begin(encoder, read(folder, encoder, "bert"), keep=False)
     return encoder.get_submodule(path).weight
 
 
@@ -68,9 +68,9 @@ def test_a_layer_computes_its_weight_plus_alpha_over_rank_times_b_a(tmp_path, fa
     encoder = encoder_of(family)
     before = {name: p.detach().clone() for name, p in encoder.named_parameters()}
     tensors = adapters_of(encoder, ("query", "down"), family=family)
-    found = read_peft(write_peft(tmp_path, tensors), encoder, family)
+    found = read(write_peft(tmp_path, tensors), encoder, family)
     assert len(found.adapter.layers) == 4 and found.weights == found.head == {}
-    begin_with(encoder, found, keep)
+    begin(encoder, found, keep)
     assert bool(list(lora_layers(encoder))) is keep
     tokens = torch.randint(0, 50, (2, 20))
     ours = encoder(tokens)
@@ -84,13 +84,13 @@ def test_a_layer_computes_its_weight_plus_alpha_over_rank_times_b_a(tmp_path, fa
 def test_electras_projection_may_be_adapted(tmp_path):
     encoder = encoder_of("electra")
     tensors = adapters_of(encoder, ("project",), family="electra")
-    assert list(read_peft(write_peft(tmp_path, tensors), encoder, "electra").adapter.layers) == ["embeddings.project"]
+    assert list(read(write_peft(tmp_path, tensors), encoder, "electra").adapter.layers) == ["embeddings.project"]
 
 
 def test_each_layer_has_a_rank_of_its_own_and_the_alpha_of_the_first_pattern_that_fits(tmp_path, encoder):
     tensors = adapters_of(encoder, ("query",), rank=4) | adapters_of(encoder, ("up",), rank=2)
     patterns = {"layer.1.attention.self.query": 3, "query": 40, "intermediate.dense": 5}
-    layers = read_peft(write_peft(tmp_path, tensors, alpha_pattern=patterns), encoder, "bert").adapter.layers
+    layers = read(write_peft(tmp_path, tensors, alpha_pattern=patterns), encoder, "bert").adapter.layers
     assert {path: (len(own.A), own.alpha) for path, own in layers.items()} == {
         QUERY: (4, 40.0),
         "layers.1.attention.query": (4, 3.0),
@@ -115,7 +115,7 @@ def test_each_layer_has_a_rank_of_its_own_and_the_alpha_of_the_first_pattern_tha
 )
 def test_an_alpha_pattern_fits_as_in_peft(folder, encoder, pattern, alpha):
     change_settings(folder, alpha_pattern={pattern: 9})
-    assert read_peft(folder, encoder, "bert").adapter.layers[QUERY].alpha == alpha
+    assert read(folder, encoder, "bert").adapter.layers[QUERY].alpha == alpha
 
 
 def test_rank_stabilised_scaling_and_doras_lengths_are_read(folder, encoder):
@@ -142,14 +142,14 @@ def layers_of(folder: Path) -> list[str]:
     ],
 )
 def test_the_ways_that_versions_of_peft_call_one_tensor_are_one(folder, encoder, rename):
-    expected = read_peft(folder, encoder, "bert").adapter.layers
+    expected = read(folder, encoder, "bert").adapter.layers
 
     def renamed(tensors):
         for key in list(tensors):
             tensors[rename(key)] = tensors.pop(key)
 
     change_tensors(folder, renamed)
-    found = read_peft(folder, encoder, "bert").adapter.layers
+    found = read(folder, encoder, "bert").adapter.layers
     assert found.keys() == expected.keys()
     assert all(
         torch.equal(found[path].A, own.A) and torch.equal(found[path].B, own.B) for path, own in expected.items()
@@ -166,9 +166,9 @@ def test_what_is_saved_whole_is_copied_and_a_head_is_set_apart(folder, encoder):
     head = {f"{BEFORE}classifier.weight": random(2, 32), f"{BEFORE}bert.pooler.dense.bias": random(32)}
     copies = {f"{BEFORE}classifier.original_module.weight": random(2, 32)}
     change_tensors(folder, lambda t: t.update(whole | head | copies))
-    found = read_peft(folder, encoder, "bert")
+    found = read(folder, encoder, "bert")
     assert found.head.keys() == {"classifier.weight", "pooler.dense.bias"}
-    begin_with(encoder, found, keep=True)
+    begin(encoder, found, keep=True)
     parameters = dict(encoder.named_parameters())
     names = [f"{QUERY}.bias", "layers.1.mlp.up.bias", "embeddings.norm.weight", "embeddings.word.weight"]
     assert all(torch.equal(parameters[name], value) for name, value in zip(names, whole.values(), strict=True))
@@ -177,7 +177,7 @@ def test_what_is_saved_whole_is_copied_and_a_head_is_set_apart(folder, encoder):
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
 def test_other_precisions_become_fp32(folder, encoder, dtype):
     change_tensors(folder, lambda t: t.update({key: tensor.to(dtype) for key, tensor in t.items()}))
-    own = read_peft(folder, encoder, "bert").adapter.layers[QUERY]
+    own = read(folder, encoder, "bert").adapter.layers[QUERY]
     assert own.A.dtype == own.B.dtype == torch.float32
 
 
@@ -185,12 +185,12 @@ def test_settings_that_change_nothing_may_say_anything(folder, encoder):
     change_settings(
         folder, r="?", target_modules=None, bias="all", eva_config={"rho": 2.0}, peft_version=[1], revision=7
     )
-    assert len(read_peft(folder, encoder, "bert").adapter.layers) == 4
+    assert len(read(folder, encoder, "bert").adapter.layers) == 4
 
 
 def test_the_first_versions_of_peft_wrote_fewer_settings(folder, encoder):
     (folder / CONFIG).write_text(json.dumps({"peft_type": "LORA", "r": 8, "target_modules": ["query"]}))
-    found = read_peft(folder, encoder, "bert")
+    found = read(folder, encoder, "bert")
     assert found.adapter.layers[QUERY].alpha == 8.0 and found.dropout == 0.0
 
 
@@ -272,7 +272,7 @@ def test_no_pattern_takes_long(folder, encoder):
     began = time.perf_counter()
     for pattern in (".*.*.*x", "a*a*a*x", "e?e?e?x", ".+.+.+\\1"):
         change_settings(folder, alpha_pattern={pattern: 9})
-        assert read_peft(folder, encoder, "bert").adapter.layers[QUERY].alpha == 6.0
+        assert read(folder, encoder, "bert").adapter.layers[QUERY].alpha == 6.0
     assert time.perf_counter() - began < 1
 
 
@@ -282,7 +282,7 @@ def test_no_number_of_patterns_takes_long(folder, encoder):
     change_settings(folder, alpha_pattern={f".*.*.*{number}x": 9 for number in range(2000)})
     began = time.perf_counter()
     with contextlib.suppress(InputError):
-        read_peft(folder, encoder, "bert")
+        read(folder, encoder, "bert")
     assert time.perf_counter() - began < 0.3
 
 
@@ -463,23 +463,23 @@ def test_a_link_to_a_file_is_followed_as_the_hubs_cache_has_them(folder, encoder
     for name in (WEIGHTS, CONFIG):
         (folder / name).rename(tmp_path / name)
         (folder / name).symlink_to(tmp_path / name)
-    assert len(read_peft(folder, encoder, "bert").adapter.layers) == 4
+    assert len(read(folder, encoder, "bert").adapter.layers) == 4
 
 
 def test_both_files_count_for_the_fingerprint(folder, encoder):
-    before = read_peft(folder, encoder, "bert").sha256
-    assert read_peft(folder, encoder, "bert").sha256 == before
+    before = read(folder, encoder, "bert").sha256
+    assert read(folder, encoder, "bert").sha256 == before
     change_settings(folder, lora_alpha=7)
-    other = read_peft(folder, encoder, "bert").sha256
+    other = read(folder, encoder, "bert").sha256
     change_tensors(folder, lambda t: t[A].__setitem__((0, 0), 1.0))
-    assert len({before, other, read_peft(folder, encoder, "bert").sha256}) == 3
+    assert len({before, other, read(folder, encoder, "bert").sha256}) == 3
 
 
 def test_reading_changes_nothing(folder, encoder):
     before = {name: p.detach().clone() for name, p in encoder.named_parameters()}
     modules = [type(module) for module in encoder.modules()]
     change_tensors(folder, lambda t: t.update({key_of(QUERY, "bias"): torch.ones(32)}))
-    read_peft(folder, encoder, "bert")
+    read(folder, encoder, "bert")
     assert modules == [type(module) for module in encoder.modules()]
     assert all(torch.equal(before[name], p) for name, p in encoder.named_parameters())
 
@@ -487,4 +487,4 @@ def test_reading_changes_nothing(folder, encoder):
 def test_the_default_checkpoint_takes_an_adapter(tmp_path):
     encoder, info = load_encoder("all-MiniLM-L6-v2")
     write_peft(tmp_path, adapters_of(encoder, ("query",)))
-    assert len(read_peft(tmp_path, encoder, info.family).adapter.layers) == 6
+    assert len(read(tmp_path, encoder, info.family).adapter.layers) == 6

@@ -10,12 +10,10 @@ import torch
 import eval as eval_py
 from data.files import InputError
 from experiments.inference import load
-from experiments.training.build import begin_with
 from lora.inject import unwrap
-from lora.peft import read_peft
 from model.pretrained import load_encoder
 from tests.experiments.inference.made import MOOD, QA, train_run, write_texts
-from tests.peft_folders import BEFORE, adapters_of, change_settings, key_of, random, write_peft
+from tests.peft_folders import BEFORE, adapters_of, begin, change_settings, key_of, random, read, write_peft
 from tests.test_resume import files_of
 from tests.vocabularies import write_family
 
@@ -79,7 +77,7 @@ def expected(place: Path, name: str, weights: dict[str, float]) -> torch.Tensor:
     unwrap(encoder)
     bare = {path: p.detach().clone() for path, p in encoder.named_parameters()}
     for folder, weight in weights.items():
-        for path, own in read_peft(place / folder, encoder, "bert").adapter.layers.items():
+        for path, own in read(place / folder, encoder, "bert").adapter.layers.items():
             encoder.get_submodule(path).weight.data += weight * own.alpha / len(own.A) * own.B @ own.A
     assert any(not torch.equal(bare[path], p) for path, p in encoder.named_parameters())
     return model.logits(model.batch(TEXT))
@@ -283,7 +281,7 @@ def test_adapters_in_use_are_what_begin_with_merges(place):
     results = []
     for keep in (True, False):
         encoder, info = load_encoder(str(place / "base"))
-        begin_with(encoder.eval(), read_peft(place / "biased", encoder, info.family), keep)
+        begin(encoder.eval(), read(place / "biased", encoder, info.family), keep)
         results.append(encoder(torch.arange(5, 25)[None]))
     model = load(place / "runs" / "mood", adapter=place / "biased").trained.model.encoder
     results.append(model(torch.arange(5, 25)[None]))

@@ -10,11 +10,10 @@ import torch
 import eval as eval_py
 import train
 from lora.inject import lora_layers
-from lora.peft import read_peft
 from model.pretrained import load_encoder
 from tests.experiments.inference.made import MOOD, QA, train_run, write_experiment, write_questions
 from tests.model.test_pretrained import rewrite
-from tests.peft_folders import BEFORE, adapters_of, change_settings, change_tensors, key_of, random, write_peft
+from tests.peft_folders import BEFORE, adapters_of, change_settings, change_tensors, key_of, random, read, write_peft
 from tests.test_resume import files_of
 from tests.tiny import assert_same_run, run_main, set_up
 from tests.vocabularies import write_family
@@ -74,7 +73,7 @@ def test_the_layers_stay_lora_layers_where_a_phase_trains_them_and_are_merged_el
     encoder = run.model.encoder.eval()
     assert {layer.rank for _, layer in lora_layers(encoder)} == ranks
     plain, _ = load_encoder(str(place / "base"))
-    for path, own in read_peft(place / "adapter", plain, "bert").adapter.layers.items():
+    for path, own in read(place / "adapter", plain, "bert").adapter.layers.items():
         assert own.alpha == (9.0 if path.endswith("query") else 6.0)
         plain.get_submodule(path).weight.data += own.alpha / 4 * own.B @ own.A
     dict(plain.named_parameters())["layers.0.mlp.up.bias"].data.copy_(random(48))
