@@ -167,7 +167,7 @@ def test_dora_can_be_used_alone(place, capsys):
 # ---- what is refused -------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", ["layer", "pissa", "upon"])
+@pytest.mark.parametrize("name", ["layer", "pissa"])
 def test_a_run_with_encoder_weights_of_its_own_takes_no_other_adapters(place, capsys, name):
     line = refused(capsys, "ask", place / "runs" / name, "--text", TEXT, "--adapter", place / "a")
     assert "--adapter: the run has changed the encoder's own weights, other adapters do not belong to them" in line
