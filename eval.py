@@ -2,6 +2,7 @@
 
 python eval.py summary runs/bert_phase2                       what a run did, from its metrics.jsonl alone
 python eval.py score runs/squad_lora --data dev-v1.1.json     how good its best model is, and where it fails
+python eval.py predict runs/sentiment --data new.csv          its answers to a file without labels, a line of JSON each
 python eval.py ask runs/squad_lora --question "Who ...?" --context-file notes.txt
 python eval.py ask runs/sentiment --text "A film to treasure."
 python eval.py export runs/squad_lora --to out                for transformers, or with --as adapter for peft
@@ -34,6 +35,14 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     one.add_argument("--data", type=Path, required=True, metavar="FILE", help="SQuAD's JSON, or CSV, TSV or JSONL")
     one.add_argument("--errors", type=int, default=0, metavar="N", help="show the N worst misses")
     one.add_argument("--out", type=Path, metavar="DIR", help="where predictions go (default: RUN/predictions/)")
+    one.add_argument("--at", metavar="METRIC=N", help="of two labels: the threshold for precision=90, or recall=95")
+    one.add_argument("--label", metavar="NAME", help="whose precision or recall (default: the second label's)")
+
+    one = commands.add_parser("predict", help="the answers of a run's best model to a file, a line of JSON each")
+    one.add_argument("run", type=Path, metavar="RUN", help="a run folder")
+    one.add_argument("--data", type=Path, required=True, metavar="FILE", help="texts or questions, without labels")
+    one.add_argument("--out", type=Path, metavar="FILE", help="where they go (default: standard output)")
+    one.add_argument("--nbest", type=int, default=3, metavar="N", help="span QA: candidates of each (default: 3)")
 
     one = commands.add_parser("ask", help="put questions about a text, or texts, to a run's best model")
     one.add_argument("run", type=Path, metavar="RUN", help="a run folder")
@@ -51,11 +60,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     one.add_argument("--as", dest="form", choices=("merged", "adapter"), default="merged", help="default: merged")
 
     for name, command in commands.choices.items():
-        command.add_argument("--json", action="store_true", help="for machines")
+        if name != "predict":  # which says nothing else
+            command.add_argument("--json", action="store_true", help="for machines")
         if name != "summary":
             command.add_argument("--task", metavar="NAME", help="which one, of a run with several tasks")
             command.add_argument("--allow-download", action="store_true", help="fetch pretrained weights from the hub")
-        if name in ("score", "ask"):
+        if name in ("score", "predict", "ask"):
             adapters: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "FOLDER[=WEIGHT]"}
             command.add_argument("--adapter", help="PEFT's, instead of the run's own; several are added", **adapters)
             command.add_argument("--device", help="auto (the default), cpu, cuda, cuda:1, mps")
@@ -75,7 +85,7 @@ def run(arguments: argparse.Namespace) -> None:
         return
     from experiments.inference import commands
 
-    {"score": commands.score, "ask": commands.ask, "export": commands.export}[arguments.command](arguments)
+    getattr(commands, arguments.command)(arguments)
 
 
 def main(argv: list[str] | None = None) -> int:

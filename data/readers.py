@@ -7,7 +7,8 @@
 
 import csv
 import io
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class Columns:
     pair: str | None = None
     label: str | None = "label"  # None: the labels are not needed
     header: bool = True
+    id: str | None = None  # kept, in a file that has such a column
 
     @property
     def names(self) -> list[str]:
@@ -41,6 +43,7 @@ class Row:
     pair: str | None
     label: object  # a text from CSV and TSV, any JSON value from JSONL, None where labels are not read
     where: str  # for messages and as an id: "train.csv line 12"
+    id: object = None  # of the column for it, where one is read
 
 
 def read_table(path: Path, data: bytes, columns: Columns) -> list[Row]:
@@ -96,6 +99,8 @@ def _positions(where: str, names: list[str], columns: Columns) -> dict[str, int]
             listed = ", ".join(map(shown, names[:10]))
             raise InputError(f"{where}: column {name!r} {problem}; the columns are {listed}{hint}")
         found[name] = names.index(name)
+    if columns.id in names:
+        found[columns.id] = names.index(columns.id)
     return found
 
 
@@ -121,7 +126,7 @@ def _row(where: str, record: dict, columns: Columns) -> Row:
         if not isinstance(value, str) or not value.strip():
             problem = "is empty" if isinstance(value, str) else f"is {shown(value)}, expected a text"
             raise InputError(f"{where}: {name!r} {problem}")
-    return Row(record[columns.text], pair, label, where)
+    return Row(record[columns.text], pair, label, where, record.get(columns.id))
 
 
 @dataclass(frozen=True)
@@ -153,10 +158,12 @@ def _field(record: object, key: str, kind: type, where: str) -> Any:
     return _checked(fields[key], kind, f"{where}: {key!r}")
 
 
-def _read_question(qa: dict, context: str, where: str, strict: bool) -> Question:
+def _read_question(qa: dict, context: str, where: str, strict: bool, labelled: bool) -> Question:
     identifier = _field(qa, "id", str, where)
     where = f"{where}, question id {identifier}"
     text = _field(qa, "question", str, where)
+    if not labelled:
+        return Question(identifier, text, context, ())
     impossible = _checked(qa.get("is_impossible", False), bool, f"{where}: 'is_impossible'")
     given = _field(qa, "answers", list, where)
     answers = tuple((_field(a, "text", str, where), _field(a, "answer_start", int, where)) for a in given)
@@ -166,29 +173,87 @@ def _read_question(qa: dict, context: str, where: str, strict: bool) -> Question
     return Question(identifier, text, context, answers)
 
 
-def parse_questions(root: object, where: str, strict: bool = True) -> list[Question]:
+def parse_questions(root: object, where: str, strict: bool = True, labelled: bool = True) -> list[Question]:
     """The questions of a SQuAD 1.1 or 2.0 object. Raises InputError naming article, paragraph and question id. strict:
-    raise where is_impossible contradicts the answers. (The official script looks at the answers only.)"""
+    raise where is_impossible contradicts the answers. (The official script looks at the answers only.) labelled: False
+    does not look for answers."""
     questions = []
     for a, article in enumerate(_field(root, "data", list, where)):
         for p, paragraph in enumerate(_field(article, "paragraphs", list, f"{where}: article {a}")):
             here = f"{where}: article {a}, paragraph {p}"
             context = _field(paragraph, "context", str, here)
-            questions += [_read_question(qa, context, here, strict) for qa in _field(paragraph, "qas", list, here)]
+            given = _field(paragraph, "qas", list, here)
+            questions += [_read_question(qa, context, here, strict, labelled) for qa in given]
     return questions
 
 
-def read_questions(files: Mapping[Path, bytes], bad_answers: str = "error") -> tuple[list[Question], list[str]]:
-    """All questions of several files, and a remark for each answer that is not where it says.
+@dataclass(frozen=True)
+class Misplaced:
+    """An answer that is not where it says."""
+
+    remark: str  # which one, and where its text is
+    moved: bool  # to the one place where its text is
+
+
+def places_of(text: str, context: str) -> list[int]:
+    """Where a text occurs [count]: as whole words, or, where it nowhere does, inside of words. "art" is at 6 in "party
+    art", and at 1 in "party"."""
+    found, at = [], context.find(text) if text else -1
+    while at >= 0:
+        found.append(at)
+        at = context.find(text, at + 1)
+    whole = [at for at in found if not _inside(context, at) and not _inside(context, at + len(text))]
+    return whole or found
+
+
+def _inside(context: str, at: int) -> bool:
+    """Whether a word goes on across this place."""
+    return context[at - 1 : at].isalnum() and context[at : at + 1].isalnum()
+
+
+def told_places(text: str, places: Sequence[int], context: str) -> str:
+    """ "it is at 12", "it is at 3, 40 and 7 more places", "its text is nowhere in the passage"."""
+    if len(places) > 2:
+        rest = len(places) - 2
+        return f"it is at {places[0]}, {places[1]} and {rest} more place{'s' * (rest > 1)}"
+    if places:
+        return f"it is at {' and '.join(map(str, places))}"
+    loose = re.compile(r"\s+".join(map(re.escape, text.split())), re.IGNORECASE) if len(text) < 200 else None
+    near = loose.search(context) if loose and text.strip() else None
+    hint = f"; did you mean {shown(near[0])} at {near.start()}?" if near else ""
+    return f"its text is nowhere in the passage{hint}"
+
+
+def place_answers(question: Question, where: str, bad_answers: str) -> tuple[Question | None, list[Misplaced]]:
+    """A question with its misplaced answers moved or left out, as `read_questions` says (None: it has lost all of its
+    answers), and what there is to say about them."""
+    answers, misplaced = [], []
+    for text, start in question.answers:
+        if (text, start) in question.placed:
+            answers.append((text, start))
+            continue
+        places = places_of(text, question.context)
+        moved = bad_answers == "fix" and len(places) == 1
+        told = f"{where}: question id {question.id}: answer {shown(text)} is not at {shown(start)}; "
+        misplaced.append(Misplaced(told + told_places(text, places, question.context), moved))
+        answers += [(text, places[0])] if moved else []
+    if bad_answers in ("skip", "fix") and misplaced:
+        return (replace(question, answers=tuple(answers)) if answers else None), misplaced
+    return question, misplaced
+
+
+def read_questions(files: Mapping[Path, bytes], bad_answers: str = "error") -> tuple[list[Question], list[Misplaced]]:
+    """All questions of several files, and each answer that is not where it says.
 
     files: the contents by path.
     bad_answers: "error" raises InputError for such answers. "skip" leaves them out, and with them every question that
-        loses all its answers. "keep" keeps them and ignores is_impossible too: the official script looks at neither.
+        loses all its answers. "fix" moves an answer to where its text is, if that is one place only, and leaves out the
+        others. "keep" keeps them and ignores is_impossible too: the official script looks at neither.
     Raises InputError too for a duplicate id, for no questions at all, and for whatever `parse_questions` names.
     """
     questions: list[Question] = []
     seen: dict[str, Path] = {}
-    misplaced: list[str] = []
+    misplaced: list[Misplaced] = []
     for path, data in files.items():
         if path.suffix.lower() in TABLES:
             raise InputError(f"{path}: is a table of labelled texts; span_qa reads SQuAD's JSON")
@@ -196,17 +261,14 @@ def read_questions(files: Mapping[Path, bytes], bad_answers: str = "error") -> t
             if question.id in seen:
                 raise InputError(f"{path}: question id {question.id} is already in {seen[question.id]}")
             seen[question.id] = path
-            placed = question.placed
-            lost = [answer for answer in question.answers if answer not in placed]
-            misplaced += [f"{path}: question id {question.id}: answer {shown(t)} is not at {shown(s)}" for t, s in lost]
-            if bad_answers != "skip":
-                questions.append(question)
-            elif placed or not lost:
-                questions.append(replace(question, answers=placed))
+            kept, wrong = place_answers(question, str(path), bad_answers)
+            questions += [kept] if kept else []
+            misplaced += wrong
     if misplaced and bad_answers == "error":
         raise InputError(
-            f"{len(misplaced)} answer(s) are not where they say; correct them, or leave them out with --set "
-            f"data.bad_answers=skip; the first: {'; '.join(misplaced[:3])}"
+            f"{len(misplaced)} answer(s) are not where they say; correct them, move what is in one place only with "
+            "--set data.bad_answers=fix, or leave them out with data.bad_answers=skip; the first: "
+            + "; ".join(each.remark for each in misplaced[:3])
         )
     if not questions:
         raise InputError(f"{', '.join(map(str, files))}: no questions")

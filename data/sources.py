@@ -3,15 +3,15 @@
 import hashlib
 import json
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from data.files import InputError, read_bytes
-from data.readers import Columns, Question, Row, parse_questions, read_questions, read_table
-from data.splits import partition
+from data.readers import Columns, Misplaced, Question, Row, parse_questions, read_questions, read_table
+from data.splits import normalised, partition
 from data.synthetic.qa import qa_dataset
 from data.synthetic.reviews import rating_rows, sentiment_rows
 
@@ -36,20 +36,59 @@ def sample(examples: list, limit: int | None) -> list:
 class QuestionSet:
     questions: list[Question]
     fingerprint: str  # sha256 of what the questions were made from
-    misplaced: list[str]  # a remark for each answer that was left out because it is not where it says
+    misplaced: list[Misplaced] = field(default_factory=list)  # answers of the files that were moved or left out
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """What happened to misplaced answers, for the run record."""
+        moved = sum(each.moved for each in self.misplaced)
+        return {"answers_misplaced": len(self.misplaced) - moved, "answers_moved": moved}
 
 
-def question_set(data: Any, split: str, root: Path) -> QuestionSet:
-    """The questions of one split, from SQuAD files below `root`, or generated ones. data: the settings of span QA, by
-    the names that experiments/config/spec.py gives them."""
-    files, limit = getattr(data, split), getattr(data, f"{split}_limit")
+def question_sets(data: Any, root: Path) -> tuple[QuestionSet, QuestionSet]:
+    """The training and the development questions: from SQuAD files below `root`, where data.dev_fraction may take the
+    latter from the training files, or generated ones. data: the settings of span QA, by the names that
+    experiments/config/spec.py gives them. Misplaced answers are counted where their file was read."""
     if data.source == "synthetic_qa":
-        generated = qa_dataset(split, limit or SYNTHETIC_QUESTIONS[split])
-        digest = json_digest(generated)
-        return QuestionSet(parse_questions(generated, f"synthetic_qa {split}"), digest, [])
+        return generated_questions("train", data.train_limit), generated_questions("dev", data.dev_limit)
+    train = file_questions(data.train, data.bad_answers, root)
+    if data.dev_fraction is None:
+        kept, dev = train.questions, file_questions(data.dev, data.bad_answers, root)
+    else:
+        kept, judged = carve_passages(train.questions, data.dev_fraction, data.train[0])
+        dev = QuestionSet(judged, train.fingerprint)
+    train = replace(train, questions=sample(kept, data.train_limit))
+    return train, replace(dev, questions=sample(dev.questions, data.dev_limit))
+
+
+def generated_questions(split: str, limit: int | None) -> QuestionSet:
+    generated = qa_dataset(split, limit or SYNTHETIC_QUESTIONS[split])
+    return QuestionSet(parse_questions(generated, f"synthetic_qa {split}"), json_digest(generated))
+
+
+def file_questions(files: Sequence[str], bad_answers: str, root: Path) -> QuestionSet:
     contents = read_files(root, files)
-    questions, misplaced = read_questions(contents, data.bad_answers)
-    return QuestionSet(sample(questions, limit), fingerprint(contents), misplaced)
+    questions, misplaced = read_questions(contents, bad_answers)
+    return QuestionSet(questions, fingerprint(contents), misplaced)
+
+
+def carve_passages(questions: list[Question], fraction: float, file: str) -> tuple[list[Question], list[Question]]:
+    """(training questions, development questions): a fraction of the passages goes to the latter with all of its
+    questions. No passage is on both sides, nor two that `normalised` makes one. Passages are put in order of the share
+    of their questions that have an answer, and of equals of their number, so that either side has its part of both.
+    Raises InputError, naming the file, where there are too few different passages."""
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for number, question in enumerate(questions):
+        groups.setdefault(normalised(Row(question.context, None, None, question.id)), []).append(number)
+    passages = [Row(questions[group[0]].context, None, None, file) for group in groups.values()]
+    strata = [
+        (sum(bool(questions[number].answers) for number in group) / len(group), len(group)) for group in groups.values()
+    ]
+    part = partition(passages, strata, [1 - fraction, fraction])
+    if len(set(part.tolist())) < 2:
+        raise InputError(f"{file}: too few different passages ({len(passages)}) for data.dev_fraction {fraction:g}")
+    judged = {number for group, which in zip(groups.values(), part, strict=True) if which for number in group}
+    return [q for n, q in enumerate(questions) if n not in judged], [questions[n] for n in sorted(judged)]
 
 
 def read_files(root: Path, files: Sequence[str]) -> dict[Path, bytes]:

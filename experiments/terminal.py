@@ -114,9 +114,14 @@ def say(text: str | list[str] = "", stream: TextIO | None = None) -> bool:
 def say_json(value: Any) -> bool:
     """Print a value as JSON. What is not printable is escaped as \\uXXXX, like all but ASCII where the terminal's
     encoding has no more."""
+    return say(json_lines(value, indent=2))
+
+
+def json_lines(value: Any, indent: int | None = None) -> list[str]:
+    """The lines of a value as JSON that `say` prints as they are: one, where there is no indent."""
     has_all = (sys.stdout.encoding or "utf-8").lower().startswith("utf")
-    lines = json.dumps(value, indent=2, ensure_ascii=not has_all, allow_nan=False).split("\n")
-    return say([line if line.isprintable() else "".join(map(_in_json, line)) for line in lines])
+    lines = json.dumps(value, indent=indent, ensure_ascii=not has_all, allow_nan=False).split("\n")
+    return [line if line.isprintable() else "".join(map(_in_json, line)) for line in lines]
 
 
 def _in_json(c: str) -> str:

@@ -162,8 +162,8 @@ def check_files(data: SpanQAData | TextData, where: str) -> None:
         if used:
             raise InputError(f"{where}data.{used[0]}: not used with data.source {data.source!r}; remove it")
     elif not data.train or not (data.dev or splits):
-        other = ", or set data.dev_fraction" if isinstance(data, TextData) else ""
-        raise InputError(f"{where}data.train, data.dev: name at least one file each{other}, or set data.source")
+        told = "name at least one file each, or set data.dev_fraction, or set data.source"
+        raise InputError(f"{where}data.train, data.dev: {told}")
     elif len(splits) + bool(data.dev) > 1:
         raise InputError(f"{where}data: dev, dev_fraction and folds exclude each other")
     for key, limit in (("train_limit", data.train_limit), ("dev_limit", data.dev_limit)):
@@ -242,9 +242,6 @@ def resolve(raw: dict, assignments: list[str], sweeping: bool) -> Spec:
     write_out_tasks(raw)
     for assignment in assignments:
         override(raw, write_out_key(raw, assignment))
-    lora = raw.get("lora")
-    if isinstance(lora, dict) and lora.get("targets") == "all-linear":  # as PEFT has it: a word instead of a list
-        lora["targets"] = ["all-linear"]
     spec = build(Spec, raw)
     if len(spec.phases) > MOST_PHASES:
         raise InputError(f"phases: {len(spec.phases):,} of them; at most {MOST_PHASES}")

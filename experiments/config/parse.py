@@ -119,6 +119,8 @@ def _convert(kind: typing.Any, value: typing.Any, path: str, checks: typing.Mapp
             return None
         return _convert(options[0] if len(options) == 1 else _chosen(options, value, path), value, path, checks)
     if origin is tuple:
+        if isinstance(value, str) and arguments[0] is str:
+            value = [value]  # "data.train": "train.json", a list of one text
         if not isinstance(value, list):
             hint = f"; write {json.dumps([value])}" if isinstance(value, str | dict) else ""
             raise InputError(f"{path}: expected a list, found {shown(value)}{hint}")

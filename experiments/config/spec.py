@@ -53,6 +53,7 @@ class DataSpec:
 
     train: tuple[str, ...] = setting((), "training files, relative to --data-root (source files)")
     dev: tuple[str, ...] = setting((), "development files, likewise")
+    dev_fraction: float | None = setting(None, "share of training that is dev instead, stratified", above=0, high=0.9)
     train_limit: int | None = setting(None, "a sample of the training examples, the same for every seed", low=1)
     dev_limit: int | None = setting(None, "the same for the development set", low=1)
     max_length: int = setting(384, "tokens in a window or text, special ones included", low=16, high=512)
@@ -66,7 +67,7 @@ class SpanQAData(DataSpec):
     source: str = setting("files", "files, or generated questions", choices=("files", "synthetic_qa"))
     doc_stride: int = setting(128, "tokens between the beginnings of two windows over one context", low=1)
     max_query_length: int = setting(64, "tokens of a question; longer ones are cut", low=1)
-    bad_answers: str = setting("error", "of an answer that is not at its answer_start", choices=("error", "skip"))
+    bad_answers: str = setting("error", "of answers not at their answer_start", choices=("error", "skip", "fix"))
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,6 @@ class TextData(DataSpec):
     """The data settings of labelled texts."""
 
     source: str = setting("files", "files", choices=("files",))
-    dev_fraction: float | None = setting(None, "share of training that is dev instead, stratified", above=0, high=0.9)
     folds: int | None = setting(
         None, "of cross-validation: stratified parts of training instead of dev", low=2, high=100
     )

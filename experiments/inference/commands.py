@@ -1,22 +1,25 @@
-"""The commands `score` and `ask` of eval.py: arguments in, pages and files out."""
+"""The commands `score`, `predict`, `ask` and `export` of eval.py: arguments in, pages and files out."""
 
 import argparse
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from data.files import InputError, decode_text, read_bytes, require_utf8
 from data.readers import Row
-from data.writing import plain_folder, write_text
+from data.writing import plain_folder, replace_file, write_text
 from experiments.inference import questions, texts
 from experiments.inference.adapters import parse_adapters
 from experiments.inference.export import export as export_run
+from experiments.inference.predict import predictions, read_inputs
 from experiments.inference.show import print_answers, print_label_answers, print_scores
+from experiments.inference.thresholds import parse_wanted, wanted_label
 from experiments.inference.trained import Trained, load_run
 from experiments.records import json_safe
 from experiments.repetitions import average_repetitions
-from experiments.terminal import say, say_json
+from experiments.terminal import json_lines, say, say_json
 
 MODULES: dict[str, Any] = {"span_qa": questions} | dict.fromkeys(("classification", "multi_label", "regression"), texts)
 
@@ -42,6 +45,7 @@ def score(arguments: argparse.Namespace) -> None:
     """Score run folders on a file. Scores are shown even if a later run has none."""
     if arguments.errors < 0:
         raise InputError("--errors: must not be negative")
+    arguments.wanted = parse_wanted(arguments.at, arguments.label)
     data, trouble = score_runs(arguments)
     if data["runs"] and arguments.json:
         say_json(json_safe(data))
@@ -62,7 +66,10 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
     for folder in runs:
         try:
             trained = load(folder, arguments)
-            scored = module_for(trained).score(trained, arguments.data, arguments.errors)
+            if arguments.wanted:
+                wanted_label(trained, arguments.wanted)  # before anything is computed, and for every kind of run
+            given = (arguments.wanted,) if arguments.wanted else ()
+            scored = module_for(trained).score(trained, arguments.data, arguments.errors, *given)
             if data.setdefault("kind", scored.kind) != scored.kind:
                 raise InputError(f"{folder}: is of another kind than {runs[0]}; score them apart")
             data |= scored.counts
@@ -79,6 +86,34 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
     data["runs"] = [result for result, _, _ in scores]
     data["over_seeds"], data["remarks"] = average_repetitions(scores)
     return data, trouble
+
+
+# ---- predict ---------------------------------------------------------------------------------------------------------
+
+
+def predict(arguments: argparse.Namespace) -> None:
+    """Answer a file without labels: a line of JSON for each input, to standard output, or to a file that is written
+    whole or not at all."""
+    if arguments.nbest < 0:
+        raise InputError("--nbest: must not be negative")
+    out = arguments.out
+    if out is not None and out.exists() and out.samefile(arguments.data):
+        raise InputError(f"--out {out}: is the file that is read; choose another")
+    trained = load(arguments.run, arguments)
+    rows = read_inputs(trained, arguments.data)
+    lines = (json_lines(json_safe(each))[0] for each in predictions(trained, rows, arguments.nbest))
+    if out is None:
+        for line in lines:
+            if not say(line):  # `| head` has seen enough
+                break
+        return
+    replace_file(out, lambda new: write_lines(new, lines))
+    say(f"{out}: {len(rows):,} predictions")
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    with path.open("x", encoding="utf-8") as file:
+        file.writelines(f"{line}\n" for line in lines)
 
 
 # ---- export ----------------------------------------------------------------------------------------------------------

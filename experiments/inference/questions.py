@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from data.decoding import Answers
+from data.decoding import Answers, Span
 from data.files import read_bytes
 from data.readers import Question, read_questions
 from data.squad import Windows, token_span
@@ -51,18 +51,15 @@ def prediction_files(answered: Answered) -> dict[str, str]:
     for question, answers in zip(answered.questions, answered.answers, strict=True):
         odds[question.id] = answers.null_odds
         nbest[question.id] = [
-            {
-                "text": span.text,
-                "probability": probability,
-                "start_logit": span.start_logit,
-                "end_logit": span.end_logit,
-                "start": span.start,
-                "end": span.end,
-            }
+            nbest_entry(span, probability) | {"start_logit": span.start_logit, "end_logit": span.end_logit}
             for span, probability in answers.ranked(with_null=answered.threshold is not None)
         ]
     contents = {"predictions.json": answered.predictions, "nbest.json": nbest, "null_odds.json": odds}
     return {name: json.dumps(each, indent=2, ensure_ascii=False) + "\n" for name, each in contents.items()}
+
+
+def nbest_entry(span: Span, probability: float) -> dict:
+    return {"text": span.text, "probability": probability, "start": span.start, "end": span.end}
 
 
 QUESTION_WORDS = ("who", "what", "when", "where", "which", "why", "how")
@@ -141,6 +138,23 @@ def _doubt(answered: Answered, number: int) -> float:
     return above if answers.text(answered.threshold) else -above
 
 
+def threshold_remarks(answered: Answered, found: dict[str, float]) -> list[str]:
+    """A remark where the run's threshold, which is that of training's development set, does not suit this file: more
+    than a tenth of the questions have an answer and get none too many, and another threshold would help. found: what
+    `judge_answers` says."""
+    total = len(answered.questions)
+    empty = sum(not text for text in answered.predictions.values())
+    unanswerable = sum(not question.answers for question in answered.questions)
+    if answered.threshold is None or empty - unanswerable <= 0.1 * total or found["best_f1"] - found["f1"] < 2:
+        return []
+    return [
+        f'{empty:,} of {total:,} questions are answered "", and {unanswerable:,} have no answer: the threshold '
+        f"{answered.threshold:.3f} is from training's development set and does not suit this file; the best one here "
+        f"({found['best_f1_thresh']:.3f}, fitted to this file) would give f1 {found['best_f1']:.1f} instead of "
+        f"{found['f1']:.1f}"
+    ]
+
+
 def score(trained: Trained, file: Path, errors: int) -> Scored:
     """Score a run on a SQuAD file: official figures at the checkpoint's threshold and at the best one for this file,
     buckets, and the worst misses."""
@@ -154,6 +168,7 @@ def score(trained: Trained, file: Path, errors: int) -> Scored:
         **found,
         "buckets": buckets(questions, scores["exact"], scores["f1"]),
         "errors": misses(answered, scores["f1"], errors),
+        "remarks": threshold_remarks(answered, found),
     }
     counts = {"questions": len(questions), "misplaced": len(misplaced)}
     return Scored("span_qa", counts, result, prediction_files(answered))

@@ -4,7 +4,7 @@ import textwrap
 from pathlib import Path
 
 from data.files import one_line
-from experiments.config.metrics import mean_sd, number, shown_in
+from experiments.config.metrics import direction, mean_sd, number, shown_in
 from experiments.terminal import WIDTH, fitting, say, table
 
 FEW_LABELS = 10  # as many as a confusion matrix has room for
@@ -61,6 +61,8 @@ def print_question_details(result: dict) -> None:
         say(f"  threshold     {result['threshold']:.3f} of the null odds was used; best here: {best}")
     if result.get("questions_cut"):
         say(f"  cut           {result['questions_cut']} questions are longer than data.max_query_length")
+    for remark in result["remarks"]:
+        say_note(remark)
     for name, buckets in result["buckets"].items():
         rows = [
             {"": bucket, "n": str(s["total"]), "exact": f"{s['exact']:.1f}", "f1": f"{s['f1']:.1f}"}
@@ -77,6 +79,9 @@ def print_question_details(result: dict) -> None:
 
 def print_label_details(result: dict) -> None:
     """Scores of each label, confusions and misses of one run. See texts.score."""
+    print_baseline(result)
+    if "at" in result:
+        print_point(result["at"])
     labels = result.get("labels", {})
     title, chosen = "labels", list(labels)
     if len(labels) > FEW_LABELS:
@@ -106,6 +111,39 @@ def print_label_details(result: dict) -> None:
             say(f"    pair       {one_line(miss['pair'])}")
         say(f"    gold       {label_text(miss['gold'])}")
         say(f"    predicted  {predicted_text(miss)}")
+
+
+ALWAYS = {
+    "classification": "this file's commonest label",
+    "multi_label": "this file's commonest set of labels",
+    "regression": "the mean of the training targets",
+}
+
+
+def print_baseline(result: dict) -> None:
+    """What an answer that looks at no text reaches, see texts.blind, beside what the model does."""
+    names = [name for name in result["baseline"] if name != "answer"]
+    blind, model = (
+        ", ".join(f"{name} {number(found[name], name)}" for name in names) for found in (result["baseline"], result)
+    )
+    first = names[0]
+    better = direction(first) * (result[first] - result["baseline"][first]) > 0
+    say(f"  baseline      always {label_text(result['baseline']['answer'])}, {ALWAYS[result['task']]}: {blind}")
+    say(f"                the model: {model}" + ("" if better else "; it is no better"))
+
+
+def print_point(point: dict) -> None:
+    """The threshold that --at asks for, see thresholds.operating_point."""
+    ((metric, least),) = point["wanted"].items()
+    begin = "" if point["reached"] else f"no threshold gives {metric} {least:g}; the nearest: "
+    reached = f"precision {point['precision']:.1f}, recall {point['recall']:.1f}"
+    say(f"  at {metric} {least:g}  {begin}{one_line(point['label'])} from a probability of {point['threshold']:.4g} on")
+    say(f"                {reached}; said of {point['said']:,} texts, {point['have_it']:,} have it")
+    say("                fitted to this file: judge it on another")
+
+
+def say_note(text: str) -> None:
+    say(textwrap.wrap(f"  note          {text}", WIDTH, subsequent_indent=" " * 16))
 
 
 def print_table(title: str, rows: list[dict]) -> None:

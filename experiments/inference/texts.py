@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 
 from data.files import read_bytes
-from data.labels import number_of, targets, tokenize
-from data.metrics import confusion, counts, label_counts, multi_label, per_class
+from data.labels import Outputs, number_of, targets, tokenize
+from data.metrics import confusion, counts, label_counts, multi_label, per_class, regression
 from data.readers import Row, read_table
+from experiments.inference.thresholds import Wanted, operating_point, wanted_label
 from experiments.inference.trained import Scored, Trained, trained_on
 from experiments.tasks.base import predict
 from experiments.tasks.texts import columns_of, in_unit, judge, labelling_of, probabilities
@@ -60,9 +61,11 @@ def ask(trained: Trained, rows: Sequence[Row]) -> list[dict]:
 # ---- scoring ---------------------------------------------------------------------------------------------------------
 
 
-def score(trained: Trained, file: Path, errors: int) -> Scored:
-    """Score a run on a file of labelled texts: metrics, scores of each label, confusions, the worst misses. Predictions
-    hold each text's id (file and line), gold value, predicted value and loss."""
+def score(trained: Trained, file: Path, errors: int, wanted: Wanted | None = None) -> Scored:
+    """Score a run on a file of labelled texts: metrics, scores of each label, confusions, the worst misses, and, if it
+    is wanted, the threshold for a precision or recall. Predictions hold each text's id (file and line), gold value,
+    predicted value and loss."""
+    chosen = None if wanted is None else wanted_label(trained, wanted)
     rows = read_table(file, read_bytes(file), columns_of(trained.task.data))
     kind, outputs = trained.task.task, trained.outputs
     target = targets(kind, rows, outputs, labelling_of(trained.task.data))
@@ -72,7 +75,11 @@ def score(trained: Trained, file: Path, errors: int) -> Scored:
         "trained_on": trained_on(trained, rows),
         "loss": float(losses.mean()),
         **judge(kind, outputs, logits, target).metrics,
+        "baseline": blind(kind, outputs, target),
     }
+    if wanted is not None and chosen is not None:
+        point = operating_point(probabilities(kind, logits)[:, chosen], target == chosen, wanted)
+        result["at"] = {"label": outputs.labels[chosen], **point}
     if kind == "classification":
         result |= label_details(outputs.labels, target, logits.argmax(1))
     elif kind == "multi_label":
@@ -87,6 +94,23 @@ def score(trained: Trained, file: Path, errors: int) -> Scored:
     result["errors"] = [{"text": rows[i].text, "pair": rows[i].pair, **predictions[i]} for i in worst[:errors]]
     lines = "".join(json.dumps(prediction, ensure_ascii=False) + "\n" for prediction in predictions)
     return Scored("texts", {"texts": len(rows)}, result, {"predictions.jsonl": lines})
+
+
+def blind(kind: str, outputs: Outputs, target: np.ndarray) -> dict:
+    """What is reached without looking at a text: {"answer", metric: value}. The answer is the file's commonest label or
+    set of labels, or the mean of the training targets. (The baseline of training is learnt from the training set.)"""
+    if kind == "classification":
+        found = np.bincount(target)
+        return {"answer": outputs.labels[found.argmax()], "accuracy": 100 * float(found.max() / len(target))}
+    if kind == "multi_label":
+        sets, times = np.unique(target > 0, axis=0, return_counts=True)
+        chosen = sets[times.argmax()]
+        scores = multi_label(target > 0, np.tile(chosen, (len(target), 1)))
+        answer = [outputs.labels[k] for k in np.flatnonzero(chosen)]
+        return {"answer": answer, **{name: 100 * scores[name] for name in ("micro_f1", "exact")}}
+    gold = in_unit(outputs, target)
+    errors = regression(gold, np.full(len(gold), outputs.mean))
+    return {"answer": outputs.mean, "rmse": errors["rmse"], "mae": errors["mae"]}
 
 
 def label_details(labels: Sequence[str], target: np.ndarray, predicted: np.ndarray) -> dict:

@@ -12,7 +12,7 @@ from data.decoding import Answers, decode, max_context
 from data.files import InputError
 from data.labels import Outputs
 from data.readers import Question, Row
-from data.sources import question_set, sample
+from data.sources import question_sets, sample
 from data.splits import duplicates, mark
 from data.squad import Windows, make_windows
 from data.squad_metrics import Scores, judge
@@ -36,7 +36,7 @@ class SpanQA(Task):
 
     def __init__(self, name: str, spec: SpanQATask, evaluation: EvalSpec, tokenizer: Tokenizer, root: Path):
         super().__init__(name, spec, evaluation, tokenizer, root)
-        train, dev = question_set(spec.data, "train", root), question_set(spec.data, "dev", root)
+        train, dev = question_sets(spec.data, root)
         self.outputs = Outputs()  # a start and an end, nothing to remember
         self.train = windows_of(train.questions, tokenizer, spec)
         self.ids = [train.questions[number].id for number in self.train.question]
@@ -53,14 +53,14 @@ class SpanQA(Task):
                 "examples": len(each.questions),
                 "kind": "questions",
                 **made.counts,
-                "answers_misplaced": len(each.misplaced),
+                **each.counts,
             }
             for split, each, made in (("train", train, self.train), ("dev", dev, self.judged["dev"]))
         }
         unanswerable = 100 * sum(not question.answers for question in dev.questions) / len(dev.questions)
         self.splits["dev"]["baseline"] = dict.fromkeys(("exact", "f1"), unanswerable)  # of "" to every question
         self.splits["dev"] |= duplicates(*rows)
-        self.remarks = [f"left out, for example: {remark}" for remark in (*train.misplaced, *dev.misplaced)][:3]
+        self.remarks = [f"for example: {each.remark}" for each in (*train.misplaced, *dev.misplaced)][:3]
         # A model that is shown unanswerable questions may answer "no answer"; another must not.
         always = all(question.answers for question in train.questions)
         if always and evaluation.metric.rpartition(".")[2].startswith("best_"):

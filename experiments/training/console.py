@@ -108,6 +108,7 @@ class Display:
 NOTES = {
     "windows": "{} windows",
     "answers_misplaced": "{} answers left out (not where they say)",
+    "answers_moved": "{} answers moved to where they are",
     "questions_cut": "{} questions cut to max_query_length",
     "answers_widened": "{} answers that begin or end inside a token",
     "answers_lost": "{} answers without a token (labelled as no answer)",

@@ -1,12 +1,15 @@
 import json
+import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 
 from data.files import InputError
-from data.readers import Question
+from data.readers import Question, place_answers
 from data.readers import read_questions as read_contents
+from data.sources import question_sets
 from data.squad import make_windows, token_span
 from data.tokens import collate
 from model.heads import candidates
@@ -87,6 +90,80 @@ def test_answers_that_are_not_where_they_say_are_left_out_only_when_asked(tmp_pa
     questions, misplaced = read_contents({path: path.read_bytes()}, bad_answers="skip")
     assert [(q.id, q.answers) for q in questions] == [("half", (("man", 4),)), ("good", (("man", 4),))]
     assert len(misplaced) == 2
+
+
+@pytest.mark.parametrize(
+    "answer,context,told",
+    [
+        ("milk", "a gallon of milk", "it is at 12"),
+        ("art", "party art, smart art", "it is at 6 and 17"),  # whole words come before parts of words
+        ("art", "the party", "it is at 5"),
+        ("a", "a b a b a b a", "it is at 0, 4 and 2 more places"),
+        ("日本", "東京は日本の首都", "it is at 3"),
+        ("Milk", "a gallon of milk", "its text is nowhere in the passage; did you mean 'milk' at 12?"),
+        ("a  gallon", "with\na\ngallon", "its text is nowhere in the passage; did you mean 'a\\ngallon' at 5?"),
+        ("beer", "a gallon of milk", "its text is nowhere in the passage$"),
+        ("", "milk", "its text is nowhere in the passage$"),
+        ("x" * 10**6, "milk", "its text is nowhere in the passage$"),
+    ],
+)
+def test_a_misplaced_answer_is_told_with_where_its_text_is(answer, context, told):
+    _, (wrong,) = place_answers(Question("q", "what?", context, ((answer, 99),)), "a.json", "error")
+    assert re.search(told if told.endswith("$") else f"{re.escape(told)}$", wrong.remark) and not wrong.moved
+
+
+def test_fixing_moves_an_answer_to_its_one_place_and_leaves_out_the_others(tmp_path):
+    """The worst fix would be to guess: "the" is there twice, and "beer" is not."""
+    qas = [
+        qa("one", answers=(("store", 0),)),
+        qa("mixed", answers=(("the", 1), ("man", 4), ("milk", -1))),
+        qa("twice", answers=(("the", 1),)),
+        qa("nowhere", answers=(("beer", 0),)),
+        qa("none", answers=(), is_impossible=True),
+    ]
+    path = write_squad(tmp_path / "a.json", [(CONTEXT, qas)])
+    questions, misplaced = read_contents({path: path.read_bytes()}, bad_answers="fix")
+    assert {q.id: q.answers for q in questions} == {
+        "one": (("store", CONTEXT.index("store")),),
+        "mixed": (("man", 4), ("milk", CONTEXT.index("milk"))),
+        "none": (),
+    }
+    assert all(question.placed == question.answers for question in questions)
+    assert [each.moved for each in misplaced] == [True, False, True, False, False]
+
+
+# ---- a development set of some passages ------------------------------------------------------------------------------
+
+
+def carved(tmp_path, paragraphs, fraction=0.25, **more):
+    write_squad(tmp_path / "a.json", paragraphs)
+    data = SimpleNamespace(source="files", train=("a.json",), dev=(), dev_fraction=fraction, bad_answers="error",
+                           **{"train_limit": None, "dev_limit": None} | more)  # fmt: skip
+    return question_sets(data, tmp_path)
+
+
+def test_a_fraction_of_the_passages_is_the_development_set_and_none_is_on_both_sides(tmp_path):
+    """Nor one that differs in spaces and case alone. Each side has its share of the questions without an answer."""
+    paragraphs = []
+    for i in range(40):
+        qas = [qa(f"{i}-{n}", answers=(("man", 4),)) for n in range(1 + i % 3)]
+        qas += [qa(f"{i}-none", answers=(), is_impossible=True)] * (i % 2)
+        paragraphs += [(f"the man {i} left", qas), (f"the man  {i} LEFT!", [qa(f"{i}-again")])]
+    train, dev = carved(tmp_path, paragraphs)
+    number = [{q.context.split()[2] for q in each.questions} for each in (train, dev)]
+    assert len(number[1]) == 10 and not number[0] & number[1] and len(number[0] | number[1]) == 40
+    assert sum(not q.answers for q in dev.questions) == 5 and sum(not q.answers for q in train.questions) == 15
+    assert len(dev.questions) == pytest.approx(len(train.questions) / 3, rel=0.1)
+    assert train.fingerprint == dev.fingerprint and carved(tmp_path, paragraphs) == (train, dev)  # always the same
+    fewer = carved(tmp_path, paragraphs, train_limit=12, dev_limit=4)
+    assert [len(each.questions) for each in fewer] == [12, 4]
+    assert {q.id for q in fewer[1].questions} < {q.id for q in dev.questions}
+
+
+def test_one_passage_cannot_be_divided(tmp_path):
+    paragraphs = [(CONTEXT, [qa("q1"), qa("q2")]), (f" {CONTEXT.upper()}.", [qa("q3", answers=(("MAN", 5),))])]
+    with pytest.raises(InputError, match=r"a.json: too few different passages \(1\) for data.dev_fraction 0.25"):
+        carved(tmp_path, paragraphs)
 
 
 def test_to_score_only_the_answers_count_as_in_the_official_script(tmp_path):

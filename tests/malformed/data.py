@@ -51,13 +51,13 @@ WRONG = [
     ("a start is a fraction", squad(answer(answer_start=48.0)), "'answer_start': expected a whole number, found"),
     ("a start is true", squad(answer(answer_start=True)), "'answer_start': expected a whole number, found"),
     ("a start is null", squad(answer(answer_start=None)), "'answer_start': expected a whole number, found"),
-    ("a start one off", squad(answer(answer_start=START + 1)), "1 answer(s) are not where they say"),
+    ("a start one off", squad(answer(answer_start=START + 1)), f"'milk' is not at {START + 1}; it is at {START}"),
     ("a start of -1", squad(answer(answer_start=-1)), "data.bad_answers=skip"),
     ("a start counted from the end", squad(answer(answer_start=-4)), "'milk' is not at -4"),
     ("a start beyond the end", squad(answer(answer_start=10**6)), "'milk' is not at 1000000"),
     ("a start of 200 digits", squad(answer(answer_start=10**200)), "'milk' is not at 1000"),
     ("an empty answer", squad(answer(text="")), "'' is not at"),
-    ("an answer in capitals", squad(answer(text="MILK")), "'MILK' is not at"),
+    ("an answer in capitals", squad(answer(text="MILK")), f"did you mean 'milk' at {START}?"),
     ("an answer of 1 MB", squad(answer(text="x" * 10**6)), "not where they say"),
     ("an answer that sticks out", squad(answer(text="milk and honey")), "'milk and honey' is not at"),
     ("many misplaced answers", squad(*(question(i, answers=[{"text": "x", "answer_start": 0}]) for i in range(50))),
@@ -79,4 +79,9 @@ def cases() -> Iterator[Case]:
     skip = ("train", "--set", "data.bad_answers=skip")
     nothing = squad(answer(answer_start=0))
     yield Case("SQuAD", "nothing left after skipping", lambda p: put(p / "train.json", nothing), "no questions", skip)
+    fix, wrong = ("train", "--set", "data.bad_answers=fix"), squad(answer(text="the", answer_start=1))
+    yield Case("SQuAD", "nothing left after fixing", lambda p: put(p / "train.json", wrong), "no questions", fix)
+    split = ("train", "--set", "data.dev_fraction=0.5", "data.dev=[]")
+    yield Case("SQuAD", "one passage for two splits", lambda p: None, "too few different passages (1)", split)
+    yield Case("SQuAD", "dev and dev_fraction", lambda p: None, "dev, dev_fraction and folds exclude", split[:3])
     yield Case("SQuAD", "a broken dev file", lambda p: put(p / "dev.json", {"data": 1}), "dev.json: 'data'")

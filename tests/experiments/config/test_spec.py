@@ -44,10 +44,16 @@ def test_defaults_fill_what_is_not_said(tmp_path):
     assert (spec.name, spec.optim.name, spec.lora.rank, spec.lora.targets) == ("mine", "adamw", 8, ("query", "value"))
 
 
-def test_all_linear_may_stand_alone(tmp_path):
+def test_one_text_may_stand_for_a_list_of_texts(tmp_path):
+    """In the file and after --set, and in a list of objects; the resolved spec has the list."""
     for targets in ("all-linear", ["all-linear"]):
         assert read_spec(write(tmp_path, MINIMAL | {"lora": {"targets": targets}})).lora.targets == ("all-linear",)
-    assert read_spec(write(tmp_path, MINIMAL), ["lora.targets=all-linear"]).lora.targets == ("all-linear",)
+    raw = MINIMAL | {"data": {"train": "a.json"}}
+    given = ["lora.targets=all-linear", "phases.0.train=lora", "data.dev=b.json", "optim.l1_on=head"]
+    spec = read_spec(write(tmp_path, raw), given)
+    assert (spec.lora.targets, spec.phases[0].train, spec.optim.l1_on) == (("all-linear",), ("lora",), ("head",))
+    data = spec.tasks["main"].data
+    assert (data.train, data.dev) == (("a.json",), ("b.json",))
 
 
 def test_the_resolved_spec_reads_back_as_itself(tmp_path):
@@ -84,7 +90,8 @@ def test_a_whole_number_is_a_number_but_not_the_other_way_round(tmp_path):
         ({"model": "bert-base"}, r'model: expected an object, found .bert-base.; write {"pretrained": "bert-base"}'),
         ({"amp": True}, r"amp: True is not one of auto, off, bf16, fp16"),
         ({"task": None}, r"task: None is not one of span_qa, classification"),
-        ({"lora": {"targets": "query"}}, r"lora.targets: expected a list, found 'query'; write \[\"query\"\]"),
+        ({"lora": {"targets": 3}}, r"lora.targets: expected a list, found 3"),
+        ({"data": {"train": "", "dev": "b.json"}}, r"data.train: '' is not inside the data root"),
         ({"lora": {"targets": ["query", 3]}}, r"lora.targets.1: expected a text, found 3"),
         ({"lora": {"ranks": {"query": 0}}}, r"lora.ranks.query: 0 is out of range"),
         ({"lora": {"init": "olora"}}, r"lora.init: 'olora' is not one of default, pissa"),

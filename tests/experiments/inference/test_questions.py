@@ -23,7 +23,10 @@ from experiments.inference.questions import (
     misses,
     question_word,
     sentence_around,
+    threshold_remarks,
 )
+from experiments.inference.show import print_question_details
+from experiments.tasks.span_qa import judge_answers
 from tests import passwords
 
 
@@ -72,7 +75,7 @@ def test_the_threshold_comes_from_the_checkpoint(place, capsys):
     stored = checkpoint["progress"]["best"]["metrics"]["best_f1_thresh"]
     result = json.loads(run(capsys, "score", place / "passwords", "--data", place / "dev.json", "--json"))["runs"][0]
     assert result["threshold"] == stored == result["best_f1_thresh"] != 0.0  # the same data: the sweep finds it again
-    assert result["exact"] == result["best_exact"]
+    assert result["exact"] == result["best_exact"] and result["remarks"] == []
 
 
 def test_the_worst_misses_are_shown_with_their_sentence(place, tmp_path, capsys):
@@ -143,6 +146,31 @@ def test_the_surest_misses_come_first_whatever_was_said(tokenizer):
     assert [miss["sentence"] for miss in found] == [
         "She sold «bread».", "He bought «milk».", None, "He bought «milk».",
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "threshold,unanswerable,remarks",
+    [
+        (-4.0, 0, 1),  # all ten are answered "", and none should be
+        (-4.0, 9, 0),  # one too many
+        (0.0, 0, 0),  # all are answered
+        (None, 0, 0),  # and could not be otherwise
+    ],
+)
+def test_a_threshold_that_empties_the_answers_is_remarked_upon(tokenizer, capsys, threshold, unanswerable, remarks):
+    context = "He bought milk."
+    gold = [()] * unanswerable + [(("milk", 10),)] * (10 - unanswerable)
+    questions = [Question(str(n), "what?", context, answers) for n, answers in enumerate(gold)]
+    answers = [Answers([Span("milk", 10, 14, 0.0, 0.0)], Span("", 0, 0, -2.0, 0.0)) for _ in questions]
+    answered = Answered(questions, make_windows(questions, tokenizer, 32, 16, 8), answers, threshold)
+    found, _ = judge_answers(questions, answers, threshold)
+    told = threshold_remarks(answered, found)
+    assert len(told) == remarks
+    if told:
+        assert told[0].startswith('10 of 10 questions are answered "", and 0 have no answer: the threshold -4.000 is')
+        assert told[0].endswith("(-2.000, fitted to this file) would give f1 100.0 instead of 0.0")
+        print_question_details({"threshold": None, "remarks": told, "buckets": {}})
+        assert capsys.readouterr().out.startswith("  note          10 of 10 questions are answered")
 
 
 def test_a_run_is_scored_once_and_what_was_scored_is_shown_although_the_next_run_is_none(place, tmp_path, capsys):
