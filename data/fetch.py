@@ -241,7 +241,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--to", type=Path, default=Path(__file__).parent, metavar="DIR", help="default: %(default)s")
     arguments = parser.parse_args(argv)
     code, down = 0, dict[str, UnreachableError]()  # by the home
-    for name, wanted in ((name, wanted) for name in dict.fromkeys(arguments.sets) for wanted in SETS[name]):
+    for name, wanted in ((folder, file) for folder in dict.fromkeys(arguments.sets) for file in SETS[folder]):
         folder, file = arguments.to / name, wanted.archive if isinstance(wanted, Made) else wanted
         try:
             if file.home in down and not os.path.lexists(folder / wanted.name):  # once has taken long enough
