@@ -9,7 +9,6 @@ environment's.
 """
 
 import argparse
-import errno
 import fcntl
 import hashlib
 import http.client
@@ -74,7 +73,6 @@ SETS: dict[str, tuple[File | Made, ...]] = {  # by the folder
 }
 TIMEOUT = 30.0  # seconds without a byte
 PAUSES = (1.0, 2.0, 4.0, 8.0)  # seconds before each further try
-FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)  # as in experiments/terminal.py, which stands above
 
 
 class UnreachableError(Exception):
@@ -107,12 +105,14 @@ def request(url: str, have: int) -> http.client.HTTPResponse:
         return opener.open(its.Request(url, headers={"Range": f"bytes={have}-"} if have else {}), timeout=TIMEOUT)
     except urllib.error.HTTPError as error:
         error.close()
-        kind = BrokenOffError if error.code in (408, 416, 429) or error.code >= 500 else InputError
-        raise kind(f"{url}: {error.code} {error.msg}") from None
+        told = f"{error.code} {error.msg.partition(chr(10))[0]}"
+        if error.code in (408, 416, 429) or error.code >= 500:
+            raise BrokenOffError(told) from None
+        raise InputError(f"{url}: {told}") from None
     except urllib.error.URLError as error:  # while connecting
         raise UnreachableError(f"{urlsplit(url).netloc} cannot be reached: {error.reason}") from None
     except (OSError, http.client.HTTPException, ValueError) as error:  # ValueError: a redirection to no address
-        raise BrokenOffError(f"{url}: {reason(error)}") from None
+        raise BrokenOffError(reason(error)) from None
 
 
 def first_byte(file: File, response: http.client.HTTPResponse, have: int) -> int:
@@ -235,7 +235,7 @@ def fetch(wanted: File | Made, file: File, folder: Path) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Exit codes: 0 all is there, 1 the disk is full, 2 something is missing or in the way, 130 interrupted."""
+    """Exit codes: 0 all is there, 2 something is missing or in the way, 130 interrupted."""
     parser = argparse.ArgumentParser(prog="python -m data.fetch", description="Fetch data sets from their homes.")
     parser.add_argument("sets", nargs="+", choices=SETS, metavar="SET", help=", ".join(SETS))
     parser.add_argument("--to", type=Path, default=Path(__file__).parent, metavar="DIR", help="default: %(default)s")
@@ -253,8 +253,6 @@ def main(argv: list[str] | None = None) -> int:
                 down[file.home] = error
                 why += f"; put {file.home}/{file.name} at {folder / file.name}, then run this again"
             print(f"data.fetch: {one_line(why)}", file=sys.stderr)
-            if isinstance(error, OSError) and error.errno in FULL:
-                return 1
         except KeyboardInterrupt:
             print("\ndata.fetch: interrupted; what has arrived is kept, the same command goes on", file=sys.stderr)
             return 130

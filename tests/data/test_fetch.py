@@ -292,7 +292,7 @@ def in_a_process(server, tmp_path, limit=None, **how):
 def test_a_full_disk_is_one_line(server, tmp_path):
     process = in_a_process(server, tmp_path, limit=70_000)
     _, error = process.communicate(timeout=30)
-    assert process.returncode == 1 and "train-v1.1.json" in error and error.count("\n") == 1, error
+    assert process.returncode == 2 and "train-v1.1.json" in error and error.count("\n") == 1, error
     assert not (tmp_path / "squad" / "train-v1.1.json").exists()
 
 
