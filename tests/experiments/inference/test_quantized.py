@@ -9,7 +9,7 @@ from torch import nn
 
 import eval as eval_py
 from experiments.inference import InputError, load
-from experiments.inference.quantized import in_int8
+from experiments.inference.quantized import Int8Linear, in_int8
 from experiments.inference.trained import load_run
 from lora.inject import lora_layers
 from model.machine import Machine
@@ -74,12 +74,12 @@ def test_it_takes_no_gpu(run):
 
 
 def test_a_torch_without_int8_is_one_line(run, monkeypatch):
-    monkeypatch.delattr(torch.ao.quantization, "quantize_dynamic")
+    monkeypatch.delattr(torch, "quantize_per_channel")
     with pytest.raises(InputError, match=r"int8: torch .* cannot do it here"):
         load(run, device="cpu", int8=True)
 
 
-def test_the_warning_about_torchs_own_module_is_not_shown_and_others_are(run):
+def test_torchs_warning_about_quantised_tensors_is_not_shown(run):
     with warnings.catch_warnings(record=True) as seen:
         warnings.simplefilter("always")
         load(run, device="cpu", int8=True)
@@ -96,3 +96,16 @@ def test_both_commands_take_it(run, capsys, command):
     assert eval_py.main([command, str(run), *more, "--int8", "--device", "cpu", "--json"]) == 0
     answer = json.loads(capsys.readouterr().out)
     assert answer["int8"] if command == "score" else answer[0]["answers"]
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_a_layer_is_that_of_fp32_to_the_bits_of_its_weights_and_inputs(monkeypatch, narrow):
+    if narrow:
+        monkeypatch.setenv("FBGEMM_ENABLE_INSTRUCTIONS", "AVX2")
+    torch.manual_seed(0)
+    linear, x = nn.Linear(64, 32), torch.randn(5, 7, 64)
+    with torch.no_grad():
+        linear.weight[0] = 0.0
+        layer = Int8Linear(linear)
+        error = (layer(x) - linear(x)).norm() / linear(x).norm()
+    assert 0 < error < (0.02 if layer.narrow else 0.01) and layer.narrow >= narrow
