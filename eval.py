@@ -69,6 +69,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
             adapters: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "FOLDER[=WEIGHT]"}
             command.add_argument("--adapter", help="PEFT's, instead of the run's own; several are added", **adapters)
             command.add_argument("--device", help="auto (the default), cpu, cuda, cuda:1, mps")
+            command.add_argument("--int8", action="store_true", help="on a CPU: linear layers with 8-bit weights")
     word = next(iter(sys.argv[1:] if argv is None else argv), "")
     if not word.startswith("-") and word not in commands.choices:
         run = word if os.path.exists(word) else "runs/bert_phase2"

@@ -35,7 +35,8 @@ def module_for(trained: Trained) -> Any:
 def load(folder: Path, arguments: argparse.Namespace) -> Trained:
     """The run that a command is about, on the device and with the adapters that it asks for."""
     device, adapters = arguments.device or "auto", parse_adapters(arguments.adapter)
-    return load_run(folder, device, arguments.task, arguments.allow_download, adapters=adapters)
+    download, int8 = arguments.allow_download, arguments.int8
+    return load_run(folder, device, arguments.task, download, adapters=adapters, int8=int8)
 
 
 # ---- score -----------------------------------------------------------------------------------------------------------
@@ -60,7 +61,7 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
     runs = list({folder.resolve(): folder for folder in arguments.runs}.values())  # one run twice is no second seed
     if arguments.out and len({folder.resolve().name for folder in runs}) < len(runs):
         raise InputError("--out: two of the runs have the same name; score them apart")
-    data: dict[str, Any] = {"data": str(arguments.data)}
+    data: dict[str, Any] = {"data": str(arguments.data)} | ({"int8": True} if arguments.int8 else {})
     scores: list[tuple[dict, dict, dict]] = []  # each run's result, settings and origin
     trouble: InputError | OSError | None = None
     for folder in runs:

@@ -93,21 +93,24 @@ def load(
     device: str | torch.device = "auto",
     allow_download: bool = False,
     adapter: str | os.PathLike[str] | Mapping[str, float] | None = None,
+    int8: bool = False,
 ) -> "Model":
     """The best model of a run folder. task: which one, of a run with several. device: auto (the first accelerator, else
     the CPU), cpu, cuda, cuda:1, mps. allow_download: fetch pretrained weights from the hub if they are not on this
-    machine. adapter: PEFT's, a folder or hub id, or {name: weight} of several, to use instead of the run's own. Raises
-    InputError for what `load_run` refuses."""
+    machine. adapter: PEFT's, a folder or hub id, or {name: weight} of several, to use instead of the run's own. int8:
+    8-bit weights in the encoder's linear layers, on a CPU. Raises InputError for what `load_run` refuses."""
     if not isinstance(run, str | os.PathLike):
         raise InputError(f"run: {shown(run)} is not the path of a run folder")
     folder = Path(os.path.expanduser(run))
     try:
         with torch.random.fork_rng(devices=[]):  # a new head draws its weights before it gets the trained ones
             adapters = adapter if isinstance(adapter, Mapping) else {os.fspath(adapter): 1.0} if adapter else None
-            return Model(load_run(folder, str(device), task, allow_download, False, adapters))
+            return Model(load_run(folder, str(device), task, allow_download, False, adapters, int8))
     except InputError as error:
         message = str(error).replace("--task", "task=...").replace("--allow-download", "allow_download=True")
-        message = message.replace("--adapter", "adapter")
+        message = (
+            message.replace("--adapter", "adapter").replace("--int8", "int8").replace("--device cpu", 'device="cpu"')
+        )
         raise InputError(message.replace("runtime.device:", "device:")) from None
 
 
