@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.config.metrics import MANY, NUMBER, ONE, SPAN
+from experiments.config.metrics import MANY, NUMBER, ONE, RANKING, SPAN
 from experiments.config.optimizers import OPTIMIZERS
 from experiments.config.parse import reference, setting
 
@@ -67,6 +67,13 @@ class SpanQAData(DataSpec):
     doc_stride: int = setting(128, "tokens between the beginnings of two windows over one context", low=1)
     max_query_length: int = setting(64, "tokens of a question; longer ones are cut", low=1)
     bad_answers: str = setting("error", "of an answer that is not at its answer_start", choices=("error", "skip"))
+
+
+@dataclass(frozen=True)
+class RetrievalData(DataSpec):
+    source: str = setting("files", "SQuAD's JSON or tables, or generated questions", choices=("files", "synthetic_qa"))
+    question: str = setting("question", "column of the question, in CSV, TSV and JSONL files")
+    passage: str = setting("passage", "column of the passage that answers it")
 
 
 @dataclass(frozen=True)
@@ -172,8 +179,18 @@ class RegressionTask:
     weight: float = _weight()
 
 
+@dataclass(frozen=True)
+class RetrievalTask:
+    """The passage that answers a question, found among others."""
+
+    task: str = setting(RANKING, "the kind of task", choices=(RANKING,))
+    data: RetrievalData = setting(RetrievalData, "what to train and evaluate on")
+    temperature: float = setting(0.05, "divides cosines; lower: the nearest wrong passages count more", low=1e-3, high=9)
+    weight: float = _weight()
+
+
 TextTask = ClassificationTask | MultiLabelTask | RegressionTask
-TaskSpec = SpanQATask | ClassificationTask | MultiLabelTask | RegressionTask  # told apart by `task`
+TaskSpec = SpanQATask | ClassificationTask | MultiLabelTask | RegressionTask | RetrievalTask  # told apart by `task`
 ONLY = "main"  # the name of the one task of an experiment whose settings stand at the top of the file
 
 # ---- training --------------------------------------------------------------------------------------------------------
