@@ -55,8 +55,8 @@ def contrastive_loss(logits: np.ndarray, relevant: Collection[int]) -> float:
 def judge_vectors(
     questions: np.ndarray, passages: np.ndarray, relevant: Sequence[Collection[int]], temperature: float
 ) -> tuple[dict[str, np.ndarray], np.ndarray]:
-    """{metric: each question's score in percent [Q]} and losses [Q] of unit vectors [Q, C] against [P, C]. relevant: the
-    numbers of each question's passages."""
+    """{metric: each question's score in percent [Q]} and losses [Q] of unit vectors [Q, C] against [P, C]. relevant:
+    the numbers of each question's passages."""
     found, losses = [], []
     for vector, own in zip(questions, relevant, strict=True):
         cosines = passages @ vector  # [P]

@@ -29,7 +29,14 @@ MOST_PHASES, MOST_EPOCHS, MOST_GENERATED = 100, 1000, 200_000
 
 # ---- short forms -----------------------------------------------------------------------------------------------------
 
-TOP = ("task", "data", "loss", "decoding", "pooling", "temperature")  # settings of a single task that may stand at the top of the file
+TOP = (
+    "task",
+    "data",
+    "loss",
+    "decoding",
+    "pooling",
+    "temperature",
+)  # settings of a single task that may stand at the top of the file
 
 
 def write_out_tasks(raw: dict) -> None:

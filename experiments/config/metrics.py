@@ -1,7 +1,8 @@
 """Every metric: what it is called, what it means, how it is written, and whether it may choose the best evaluation.
 
 Whatever prints, ranks or checks a metric reads this table. The numbers come from data/squad_metrics.py (span QA),
-data/metrics.py (labels and numbers) and data/ranking.py (passages). In a run with several tasks a metric is called TASK.metric.
+data/metrics.py (labels and numbers) and data/ranking.py (passages). In a run with several tasks a metric is called
+TASK.metric.
 """
 
 from collections.abc import Iterable

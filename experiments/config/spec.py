@@ -185,7 +185,9 @@ class RetrievalTask:
 
     task: str = setting(RANKING, "the kind of task", choices=(RANKING,))
     data: RetrievalData = setting(RetrievalData, "what to train and evaluate on")
-    temperature: float = setting(0.05, "divides cosines; lower: the nearest wrong passages count more", low=1e-3, high=9)
+    temperature: float = setting(
+        0.05, "divides cosines; lower: the nearest wrong passages count more", low=1e-3, high=9
+    )
     weight: float = _weight()
 
 
