@@ -1,21 +1,17 @@
-"""Every setting of an experiment: its type, its default, its range, its meaning.
-
-    python -m experiments.config.spec        prints them all
+"""Every setting of an experiment: type, default, range, meaning. `python -m experiments.config.spec` prints them all.
 
 parse.py reads JSON into these classes; check.py knows which combinations make no sense. A kind of task has a class of
 its own, so a setting that means nothing to it is an unknown key.
 """
 
-import dataclasses
 import re
 from dataclasses import dataclass
 from typing import Any
 
 from experiments.config.metrics import MANY, NUMBER, ONE, RANKING, SPAN
 from experiments.config.optimizers import OPTIMIZERS
-from experiments.config.parse import reference, setting
+from experiments.config.parse import REQUIRED, print_reference, setting
 
-REQUIRED = dataclasses.MISSING
 LAYER_RANGE = re.compile(r"layers\.(\d{1,2})(?:-(\d{1,2}))?")  # layers.4, layers.4-5
 
 
@@ -82,9 +78,7 @@ class TextData(DataSpec):
 
     source: str = setting("files", "files", choices=("files",))
     dev_fraction: float | None = setting(None, "share of training that is dev instead, stratified", above=0, high=0.9)
-    folds: int | None = setting(
-        None, "of cross-validation: stratified parts of training instead of dev", low=2, high=100
-    )
+    folds: int | None = setting(None, "of cross-validation: parts of training instead of dev", low=2, high=100)
     fold: int | None = setting(None, "which of the folds, from 0, is the development set; --sweep runs all", low=0)
     text: str = setting("text", "column of the text, or its number from 0 in files without a header")
     pair: str | None = setting(None, "column of a second text, likewise")
@@ -260,7 +254,6 @@ class Spec:
     eval: EvalSpec = setting(EvalSpec, "evaluation, best checkpoint, early stopping")
     runtime: RuntimeSpec = setting(RuntimeSpec, "machine and bookkeeping; changes what is learnt by rounding at most")
     sweep: dict[str, Any] = setting(dict, '{setting: values}: every combination is a run, {"optim.lr": [1e-4, 2e-4]}')
-
     variants: dict[str, dict[str, Any]] = setting(dict, "{name: {setting: value}}: each is a run, or many with sweep")
     variant: str | None = setting(None, "which of them a run is; reports call it so")
 
@@ -269,12 +262,5 @@ class Spec:
         return f"{task}." if len(self.tasks) > 1 else ""
 
 
-def main() -> None:
-    rows = list(reference(Spec))
-    width = max(len(key) for key, _, _ in rows)
-    for key, default, meaning in rows:
-        print(f"{key:{width}} {default:44} {meaning}" if default else f"\n{key:{width}} {meaning}")
-
-
 if __name__ == "__main__":
-    main()
+    print_reference(Spec)
