@@ -229,7 +229,7 @@ class Model:
     @torch.no_grad()
     def logits(self, batch: Mapping[str, Tensor | None]) -> Tensor:
         """The head's raw outputs for a batch as `batch` makes it, in one forward pass: float32 on the CPU, [B, K] (K
-        labels, or 1: a regression's standardised number; of retrieval a vector of length 1), of span QA [B, 2, T], start
+        labels, or 1: a regression's standardised number; of retrieval a unit vector), of span QA [B, 2, T], start
         first, -1e9 where no answer may be. Raises InputError for what is no such batch."""
         placed = self.trained.machine.place(checked(batch, self.trained.model.encoder.config))
         with self.trained.machine.autocast():

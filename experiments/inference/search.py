@@ -6,8 +6,10 @@ span QA model reads only the passages that come first (Chen et al. 2017, arXiv 1
 One score for all texts. A softmax over the spans of one passage says nothing about another passage: it is as sure of
 the best span of a page that has no answer. What compares is not normalised by passage (Clark and Gardner 2018, arXiv
 1710.10723). For a model that knows "no answer" it is the margin of a span over it: training has put that above 0 in
-passages that answer and below elsewhere. A model that has only seen passages with the answer has no such zero; its
-score is the sum of the span's two logits.
+passages that answer and below elsewhere. A model that has only seen passages with the answer has no such zero; it gives
+the sum of the span's two logits. To that comes what the ranking says of the passage, cosine over temperature, which is
+the logit that ranking is trained with (Yang et al. 2019, arXiv 1902.01718, add a retriever's score likewise). Each of
+the two steps is worth points (experiments/RESULTS.md, "Finding the passage").
 
 Axes:  P passages   C width of a vector
 """
@@ -58,9 +60,10 @@ def chosen_passages(
     return [[(int(n), float(row[n])) for n in np.argsort(-row, kind="stable")[:most]] for row in cosines]
 
 
-def score_of(answers: Answers, threshold: float | None) -> float:
-    """The score of the best span of a passage, comparable with those of other passages."""
-    return -answers.null_odds if threshold is not None else answers.spans[0].score
+def score_of(answers: Answers, threshold: float | None, passage: float) -> float:
+    """The score of the best span of a passage, comparable with those of other passages. threshold: None for a model
+    that always answers. passage: the logit of its passage."""
+    return passage + (-answers.null_odds if threshold is not None else answers.spans[0].score)
 
 
 def search(
@@ -90,7 +93,7 @@ def search(
                 {
                     "text": passages[n].name,
                     "answer": best.text,
-                    "score": score_of(answers, answered.threshold),
+                    "score": score_of(answers, answered.threshold, cosine / ranker.temperature),
                     "null_odds": answers.null_odds,
                     "cosine": cosine,
                     "start": start + best.start,
@@ -112,7 +115,7 @@ def search(
                 "read": len(ranked),
                 "threshold": threshold,
                 "answers": kept[:top],
-                "nearest": own[0] if own and not kept else None,
+                "nearest": min(own, key=lambda entry: entry["null_odds"]) if own and not kept else None,
             }
         )
     return results
