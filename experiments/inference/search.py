@@ -79,7 +79,7 @@ def search(
 ) -> list[dict]:
     """For each question the `top` best answers over all texts, at most one a passage, of the `most` passages that rank
     first. place: where the texts come from, for the file that keeps their vectors. Of a model that may answer "no
-    answer", passages in which it does so give no answer; `nearest` is the best of those where all do."""
+    answer", passages in which it does so give no answer; `nearest` is the closest call where all do."""
     asked = list(dict.fromkeys(asked))
     chosen = chosen_passages(ranker, asked, passages, most, place)
     pairs = [(q, n, cosine) for q, ranked in enumerate(chosen) for n, cosine in ranked]
