@@ -60,6 +60,8 @@ class Retrieval(Task):
             "train": counts_of(train, len(train.rows), cut + passages_cut),
             "dev": counts_of(dev, len(self._relevant["dev"]), dev_cut) | duplicates(train.rows, dev.rows),
         }
+        if len(asked) < 2 or len(set(self._passage.tolist())) < 2:
+            raise InputError("data.train: all pairs have the same question, or passage; nothing to tell apart")
         pairs = batch_pairs(self.part)
         if pairs < 2:
             raise InputError("data.batch_size, batch_tokens: a batch of one pair has no other passage to learn from")

@@ -128,6 +128,14 @@ def test_a_file_whose_questions_have_no_answers_is_refused(ranking, tmp_path, ca
     assert "no question has an answer, so no passage is to be found" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("lines", [["who?,Ann.", "who?,Ben."], ["who?,Ann.", "what?,Ann."]])
+def test_pairs_without_a_wrong_passage_are_refused(ranking, tmp_path, capsys, lines):
+    (tmp_path / "pairs.csv").write_text("\n".join(["question,passage", *lines]))
+    path = ranking(data={"train": ["pairs.csv"], "dev": ["pairs.csv"], "batch_size": 4, "max_length": 96})
+    assert run_main(path, tmp_path, "--data-root", str(tmp_path)) == 2
+    assert "all pairs have the same question, or passage; nothing to tell apart" in capsys.readouterr().err
+
+
 def test_a_run_that_was_stopped_goes_on_to_the_same_bits(ranking, tmp_path, monkeypatch):
     path = ranking(lora={"rank": 4, "alpha": 8, "dora": True})
     assert run_main(path, tmp_path, "--set", "name=whole") == 0
