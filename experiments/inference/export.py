@@ -19,7 +19,7 @@ from torch import Tensor
 from data.files import InputError, one_line, read_json
 from data.labels import Outputs
 from data.writing import plain_folder, require_plain, write_json, write_text, write_whole
-from experiments.config.metrics import METRICS, number
+from experiments.config.metrics import METRICS, RANKING, number
 from experiments.inference.trained import Trained, load_run
 from experiments.records import FILE, json_safe, look_up, read_records
 from experiments.training.phases import parts_of
@@ -86,6 +86,8 @@ def changed_weights(trained: Trained) -> list[str]:
 def check(trained: Trained, form: str) -> None:
     """Raise InputError for a model that cannot be exported in this form."""
     head, family = trained.model.head_of(trained.name), trained.pretrained.family
+    if trained.task.task == RANKING:
+        raise InputError(f"{trained.folder}: transformers has no class for ranking by vectors")
     if published_paths(head, family) is None:
         raise InputError(
             f"{trained.folder}: transformers has no class that pools a text as pooling={trained.task.pooling} does; "

@@ -38,6 +38,7 @@ METHODS = {
     "classification": "classify(texts)",
     "multi_label": "tag(texts)",
     "regression": "estimate(texts)",
+    "retrieval": "logits(batch(texts)), unit vectors",
 }
 
 # ---- results ---------------------------------------------------------------------------------------------------------
@@ -129,7 +130,7 @@ class Model:
 
     @property
     def kind(self) -> str:
-        """span_qa, classification, multi_label or regression"""
+        """span_qa, classification, multi_label, regression or retrieval"""
         return self.trained.task.task
 
     @overload
@@ -206,7 +207,7 @@ class Model:
 
     def _rows(self, texts: object, pairs: object) -> tuple[list[Row], bool]:
         """Texts for this model, and whether it was one alone. Raises InputError for pairs too many or missing."""
-        paired = self.kind == "span_qa" or self.trained.task.data.pair is not None
+        paired = self.kind == "span_qa" or getattr(self.trained.task.data, "pair", None) is not None
         if paired is (pairs is None):
             kind, expected = ("pairs of texts", "give pairs") if paired else ("single texts", "give no pairs")
             raise InputError(f"{self.trained.folder}: reads {kind}; {expected}")
@@ -231,8 +232,8 @@ class Model:
     @torch.no_grad()
     def logits(self, batch: Mapping[str, Tensor | None]) -> Tensor:
         """The head's raw outputs for a batch as `batch` makes it, in one forward pass: float32 on the CPU, [B, K] (K
-        labels, or 1: a regression's standardised number), of span QA [B, 2, T], start first, -1e9 where no answer may
-        be. Raises InputError for what is no such batch."""
+        labels, or 1: a regression's standardised number; of retrieval a unit vector), of span QA [B, 2, T], start
+        first, -1e9 where no answer may be. Raises InputError for what is no such batch."""
         placed = self.trained.machine.place(checked(batch, self.trained.model.encoder.config))
         with self.trained.machine.autocast():
             return self.trained.model(placed | {"task": self.trained.name}).float().cpu()

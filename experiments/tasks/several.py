@@ -12,6 +12,7 @@ from data.labels import Outputs
 from experiments.config.metrics import DEFAULTS
 from experiments.config.spec import Spec
 from experiments.tasks.base import Evaluated, Task
+from experiments.tasks.retrieval import Retrieval
 from experiments.tasks.span_qa import SpanQA
 from experiments.tasks.texts import Texts
 from model.families import FAMILIES
@@ -25,6 +26,7 @@ KINDS: dict[str, type[Task]] = {
     "classification": Texts,
     "multi_label": Texts,
     "regression": Texts,
+    "retrieval": Retrieval,
 }
 
 
@@ -88,6 +90,11 @@ class Tasks:
         """The training examples `rows`, all of one task, as tensors; see `Task.batch`."""
         task, own = self.task_of(rows)
         return task.batch(own, random)
+
+    @staticmethod
+    def padded_tokens(batch: dict) -> int:
+        """How many tokens the encoder reads of a batch, padding included."""
+        return batch["tokens"].numel() + (batch["pair"]["tokens"].numel() if "pair" in batch else 0)
 
     def losses(self, model: TaskModel, logits: Tensor, batch: dict) -> Tensor:
         """The loss to minimise, for each example of a batch [B]."""
