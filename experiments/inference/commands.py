@@ -175,9 +175,8 @@ def ask_questions(trained: Trained, arguments: argparse.Namespace) -> list[dict]
 
 def ranker_for(trained: Trained, arguments: argparse.Namespace) -> Ranker:
     """What ranks the passages: the run of --rank-with, or the run that answers."""
-    folder, download = arguments.rank_with, arguments.allow_download
-    other = load_run(folder, arguments.device or "auto", download=download) if folder else trained
-    return ranker_of(other, download)
+    folder, device = arguments.rank_with, arguments.device or "auto"
+    return ranker_of(load_run(folder, device, download=arguments.allow_download) if folder else trained)
 
 
 def ask_texts(trained: Trained, arguments: argparse.Namespace) -> list[dict]:

@@ -50,25 +50,25 @@ class Ranker:
         return vectors_of(self.model, self.name, tokens, self.machine), cut
 
 
-def ranker_of(trained: Trained, download: bool = False) -> Ranker:
+def ranker_of(trained: Trained) -> Ranker:
     """A run's ranker. Raises InputError for a kind of task that has none."""
     if trained.task.task == RANKING:
         length = trained.task.data.max_length
         return Ranker(trained.model, trained.name, trained.tokenizer, trained.machine, length)
     if trained.task.task != SPAN:
         raise InputError(f"{trained.folder}: a {trained.task.task} model ranks no passages; span_qa and retrieval do")
-    encoder = load_base(trained.spec, download).encoder.to(trained.machine.device)
+    encoder = load_base(trained.spec, download=False).encoder.to(trained.machine.device)
     model = TaskModel(encoder, {trained.name: RetrievalHead()}).eval()
     return Ranker(model, trained.name, trained.tokenizer, trained.machine, MOST_TOKENS)
 
 
-def score(trained: Trained, file: Path, errors: int, download: bool = False) -> Scored:
+def score(trained: Trained, file: Path, errors: int) -> Scored:
     """Score how a run ranks all passages of a file for each of its questions. The worst misses are the questions whose
     passage has the last places."""
     ranks = trained.task.task == RANKING
     columns = columns_of(trained.task.data) if ranks else Columns("question", "passage", None)
     pairs = PairSet(*read_pairs({file: read_bytes(file)}, columns))
-    ranker, relevant = ranker_of(trained, download), pairs.relevant()
+    ranker, relevant = ranker_of(trained), pairs.relevant()
     (questions, _), (passages, cut) = ranker.vectors(list(relevant)), ranker.vectors(pairs.passages)
     scores, losses = judge_vectors(questions, passages, list(relevant.values()), ranker.temperature)
     ids = {row.text: row.where for row in reversed(pairs.rows)}  # of the first of a question
