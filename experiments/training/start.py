@@ -41,7 +41,7 @@ def settings_in(checkpoint: Checkpoint, folder: Path) -> Spec:
 
 
 def begins_elsewhere(spec: Spec) -> bool:
-    return bool(spec.model.adapter or spec.model.start_from)
+    return spec.model.adapter is not None or spec.model.start_from is not None
 
 
 def keeps_adapters(spec: Spec) -> bool:
@@ -51,14 +51,14 @@ def keeps_adapters(spec: Spec) -> bool:
 
 def load_start(spec: Spec, folder: Path) -> Base:
     """What a new run begins with. folder: its own. Raises InputError for what is not there or does not fit."""
-    if spec.model.adapter and spec.model.start_from:
+    if spec.model.adapter is not None and spec.model.start_from is not None:
         raise InputError("model.adapter, model.start_from: a run begins with one of them, not both")
     base = load_base(spec)
-    if spec.model.adapter:
+    if spec.model.adapter is not None:
         found = read_others(spec.model.adapter, "model.adapter", base.encoder, base.pretrained)
         begin_with_adapter(base.encoder, found, keeps_adapters(spec))
         return dataclasses.replace(base, head=found.head, labels=found.labels, start=found.sha256)
-    if spec.model.start_from:
+    if spec.model.start_from is not None:
         return begin_with_run(spec, base, folder)
     return base
 
@@ -113,7 +113,7 @@ def merge_adapters(encoder: BertEncoder) -> None:
 
 def begin_with_run(spec: Spec, base: Base, folder: Path) -> Base:
     """The encoder and heads of another run's best model."""
-    assert spec.model.start_from
+    assert spec.model.start_from is not None
     parent = run_folder(Path(spec.model.start_from).expanduser(), "spec.json")
     best = surviving(parent / "best")
     if parent.resolve() == folder.resolve():
