@@ -80,7 +80,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     if not word.startswith("-") and word not in commands.choices:
         run = word if os.path.exists(word) else "runs/bert_phase2"
         parser.error(f"a command comes first: {', '.join(commands.choices)}; for example eval.py summary {run}")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.command == "score" and arguments.adapter and not arguments.out:  # the run's own predictions stay
+        parser.error(f"score: --adapter {' '.join(arguments.adapter)} needs --out DIR for its predictions")
+    return arguments
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -8,10 +8,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from experiments.training.build import begin_with
+from experiments.training.start import begin_with_adapter
 from lora.adapter import CONFIG, WEIGHTS
 from lora.peft import PeftAdapter, read_peft
 from model.families import FAMILIES, hugging_face_name
+from model.pretrained import Pretrained
 
 # adapter_config.json as PEFT 0.21 writes it, with every setting at its default.
 SETTINGS: dict[str, Any] = {
@@ -102,8 +103,8 @@ def change_settings(folder: Path, **settings) -> None:
 
 
 def read(folder: Path, encoder: nn.Module, family: str = "bert") -> PeftAdapter:
-    return read_peft(folder, encoder, family)
+    return read_peft(folder, encoder, Pretrained("base", Path("base"), family, (), {}, (), ""))
 
 
 def begin(encoder, found: PeftAdapter, keep: bool) -> None:
-    begin_with(encoder, found, keep)
+    begin_with_adapter(encoder, found, keep)

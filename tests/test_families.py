@@ -12,8 +12,9 @@ import train
 from data.files import InputError
 from data.labels import tokenize
 from data.readers import Question, Row
+from data.special_tokens import special_tokens
 from data.squad import make_windows
-from data.tokens import collate, special_tokens
+from data.tokens import collate
 from experiments.inference import load
 from model.families import FAMILIES
 from model.tokenizer import load_tokenizer
@@ -169,10 +170,7 @@ def test_the_longest_step_between_windows_that_skips_nothing_is_allowed(place, t
 
 
 @pytest.mark.parametrize("family", ["roberta", "mpnet"])
-@pytest.mark.xfail(strict=True, raises=ValueError, reason="a traceback: a step of 37 could skip text")
 def test_with_two_separators_the_longest_step_is_one_less(place, tmp_path, family):
-    # BUG: check_windows counts [CLS] [SEP] [SEP]; make_windows, with </s></s>, has room for one token less and raises
-    # ValueError. (Refusing it in one line would do as well: then expect exit code 2.)
     longest_step(place, tmp_path, family)
 
 

@@ -17,13 +17,7 @@ def original():
         yield template(Path(folder))
 
 
-# BUG: a BPE in tokenizer.json (or in vocab.json and merges.txt) can make the tokenizers library panic. Its
-# PanicException is no Exception, so load_tokenizer's `except Exception` lets it through, with a traceback.
-PANICS = pytest.mark.xfail(strict=True, raises=BaseException, reason="pyo3_runtime.PanicException is not caught")
-MARKED = [pytest.param(case, marks=PANICS if "the library panic" in case.name else ()) for case in CASES]
-
-
-@pytest.mark.parametrize("case", MARKED, ids=lambda case: f"{case.category}: {case.name}"[:80])
+@pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.category}: {case.name}"[:80])
 def test_a_malformed_input_is_refused_in_one_line(case, original):
     if needs_nobody(case) and root_for_good():
         pytest.skip("root may read everything here")

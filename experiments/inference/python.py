@@ -25,6 +25,7 @@ from data.labels import tokenize
 from data.progress import quiet
 from data.readers import Question, Row
 from data.tokens import Tokens, collate
+from experiments.inference.adapters import adapters_of
 from experiments.inference.questions import answer_all, is_cut, ranked_candidates
 from experiments.inference.texts import answers_of, predict_rows
 from experiments.inference.trained import Trained, load_run
@@ -105,8 +106,7 @@ def load(
     folder = Path(os.path.expanduser(run))
     try:
         with torch.random.fork_rng(devices=[]):  # a new head draws its weights before it gets the trained ones
-            adapters = adapter if isinstance(adapter, Mapping) else {os.fspath(adapter): 1.0} if adapter else None
-            return Model(load_run(folder, str(device), task, allow_download, False, adapters, int8))
+            return Model(load_run(folder, str(device), task, allow_download, False, adapters_of(adapter), int8))
     except InputError as error:
         message = str(error).replace("--task", "task=...").replace("--allow-download", "allow_download=True")
         message = (

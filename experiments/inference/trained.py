@@ -137,7 +137,7 @@ def load_run(
     if adapters:
         parts = parts_of(model)
         own_weights = any(parts[name] not in ("head", "lora") for name in names)
-        use_adapters(model, pretrained, own_weights, outputs, adapters, download)
+        use_adapters(model, name, pretrained, own_weights, outputs[name], adapters, download)
     machine = prepare_machine(spec, device) if own_process else choose_machine(device, spec.amp)
     machine = in_int8(model, machine) if int8 else machine
     prefix = spec.prefix(name)

@@ -41,7 +41,10 @@ def make_heads(spec: Spec, outputs: Mapping[str, Outputs], base: Base) -> dict[s
         family, dropout = FAMILIES[pretrained.family], spec.model.head_dropout
         heads[name] = KINDS[task.task].make_head(task, outputs[name], width, dropout, family)
         take_over(heads[name], pretrained.family, pretrained.head, outputs[name], pretrained.labels)
-        take_over(heads[name], pretrained.family, base.head, outputs[name], None)
+        # An adapter's head is taken whole, over what of it is the checkpoint's own; but BERT's pooler may be alone.
+        whole = () if all(key.startswith("pooler.") for key in base.head) else base.head
+        if base.head:
+            take_over(heads[name], pretrained.family, pretrained.head | base.head, outputs[name], base.labels, whole)
         for theirs, other, meaning in base.heads:
             if theirs == name or len(base.heads) == len(spec.tasks) == 1:
                 inherit(heads[name], outputs[name], other, meaning)

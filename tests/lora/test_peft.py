@@ -28,8 +28,7 @@ from tests.peft_folders import (
 from tests.vocabularies import SHAPES
 
 QUERY = "layers.0.attention.query"
-# In messages, by our name or by the published one.
-NAMED = r"(layers.0.attention.query|encoder.layer.0.attention.self.query)"
+NAME = "encoder.layer.0.attention.self.query"  # its published name
 A, B = key_of(QUERY, "lora_A.weight"), key_of(QUERY, "lora_B.weight")
 WIDTH = {"hidden_size": 32, "intermediate_size": 48, "vocab_size": 50}
 
@@ -254,17 +253,13 @@ def test_a_method_or_setting_that_is_not_computed_is_refused_by_name(folder, enc
 @pytest.mark.parametrize(
     "key,value", [("use_rslora", "false"), ("use_dora", "no"), ("use_rslora", [0]), ("use_dora", 3)]
 )
-@pytest.mark.xfail(strict=True, reason="use_rslora and use_dora are taken for true where they are 'false'")
 def test_a_flag_is_true_or_false(folder, encoder, key, value):
-    # BUG: bool(config.get("use_rslora")): "false" scales all layers by alpha / sqrt(r).
     change_settings(folder, **{key: value})
     refused(folder, encoder, f"{key} is ")
 
 
 @pytest.mark.parametrize("value", [1.0, 5, 0.999, 1e6])
-@pytest.mark.xfail(strict=True, reason="lora_dropout up to 1e6 is read; model.dropout.Dropout is for 0 to 0.99")
 def test_a_dropout_that_drops_everything_is_refused(folder, encoder, value):
-    # BUG: with 1.0, training ends in a ZeroDivisionError; with 5, it trains on inputs times -0.25.
     change_settings(folder, lora_dropout=value)
     refused(folder, encoder, "lora_dropout is ")
 
@@ -278,9 +273,7 @@ def test_no_pattern_takes_long(folder, encoder):
     assert time.perf_counter() - began < 1
 
 
-@pytest.mark.xfail(strict=True, reason="any number of patterns is tried on every layer")
 def test_no_number_of_patterns_takes_long(folder, encoder):
-    # BUG: 20,000 patterns cost 2 s for each adapted layer: minutes for a BERT-large. Refuse more than, say, 1,000.
     change_settings(folder, alpha_pattern={f".*.*.*{number}x": 9 for number in range(2000)})
     began = time.perf_counter()
     with contextlib.suppress(InputError):
@@ -294,16 +287,16 @@ OTHER_LAYER = f"{BEFORE}bert.encoder.layer.2.attention.self.query"
 @pytest.mark.parametrize(
     "change,message",
     [
-        (lambda t: t.pop(A), f"{NAMED} has lora_B; needed: lora_A, lora_B"),
-        (lambda t: t.pop(B), f"{NAMED} has lora_A; needed: lora_A, lora_B"),
+        (lambda t: t.pop(A), f"{NAME} has lora_B; needed: lora_A, lora_B"),
+        (lambda t: t.pop(B), f"{NAME} has lora_A; needed: lora_A, lora_B"),
         (
             lambda t: t.update({A: torch.ones(4, 31)}),
-            rf"{NAMED}: A \(4, 31\) and B \(32, 4\) do not fit a layer of 32x32",
+            rf"{NAME}: A \(4, 31\) and B \(32, 4\) do not fit a layer of 32x32",
         ),
-        (lambda t: t.update({A: torch.ones(3, 32)}), rf"{NAMED}: A \(3, 32\) and B \(32, 4\) do not fit"),
-        (lambda t: t.update({A: torch.ones(4, 32, 1)}), rf"{NAMED}: A \(4, 32, 1\) and B \(32, 4\) do not fit"),
-        (lambda t: t.update({B: torch.tensor(1.0)}), rf"{NAMED}: A \(4, 32\) and B \(\) do not fit"),
-        (lambda t: t.update({A: torch.ones(0, 32), B: torch.ones(32, 0)}), rf"{NAMED}: A \(0, 32\) and B \(32, 0\)"),
+        (lambda t: t.update({A: torch.ones(3, 32)}), rf"{NAME}: A \(3, 32\) and B \(32, 4\) do not fit"),
+        (lambda t: t.update({A: torch.ones(4, 32, 1)}), rf"{NAME}: A \(4, 32, 1\) and B \(32, 4\) do not fit"),
+        (lambda t: t.update({B: torch.tensor(1.0)}), rf"{NAME}: A \(4, 32\) and B \(\) do not fit"),
+        (lambda t: t.update({A: torch.ones(0, 32), B: torch.ones(32, 0)}), rf"{NAME}: A \(0, 32\) and B \(32, 0\)"),
         (lambda t: t[A].__setitem__((0, 0), torch.nan), r"query.lora_A.weight holds NaN or infinity"),
         (lambda t: t[B].__setitem__((0, 0), -torch.inf), r"query.lora_B.weight holds NaN or infinity"),
         (
@@ -314,19 +307,19 @@ OTHER_LAYER = f"{BEFORE}bert.encoder.layer.2.attention.self.query"
         (lambda t: t.update({A: t[A].to(torch.complex64)}), r"holds torch.complex64, floating-point"),
         (
             lambda t: t.update({f"{OTHER_LAYER}.lora_A.weight": t[A] + 1}),
-            r"layer.2.attention.self.query.* no linear layer",
+            r"adapts encoder.layer.2.attention.self.query, which is no linear layer",
         ),
         (
             lambda t: t.update({f"{BEFORE}classifier.lora_A.weight": t[A] + 1}),
-            r"classifier.* no linear layer",
+            r"adapts classifier, which is no linear layer",
         ),
         (
             lambda t: t.update({f"{BEFORE}bert.embeddings.word_embeddings.lora_embedding_A": torch.ones(4, 50)}),
-            r"word_embeddings.lora_embedding_A .* linear layer",
+            r"word_embeddings.lora_embedding_A is nothing that LoRA adds to a linear layer",
         ),
         (
             lambda t: t.update({f"{OTHER_LAYER.replace('2', '0')}.lora_C.weight": torch.ones(4)}),
-            r"lora_C.weight .* linear layer",
+            r"lora_C.weight is nothing that LoRA adds",
         ),
         (
             lambda t: t.update({key_of(QUERY, "lora_magnitude_vector"): torch.ones(32)}),
@@ -342,7 +335,7 @@ OTHER_LAYER = f"{BEFORE}bert.encoder.layer.2.attention.self.query"
         ),
         (
             lambda t: t.update({"\x1b[2J\n.lora_A.weight": torch.ones(2)}),
-            r"\\x1b\[2J\\n.* linear layer",
+            r"\\x1b\[2J\\n.lora_A.weight is nothing that LoRA adds",
         ),
         (lambda t: t.update({"\x1b[2J": torch.tensor(torch.nan)}), r"\\x1b\[2J holds NaN"),
         (lambda t: t.clear(), r"holds no adapters for this bert encoder"),
@@ -356,17 +349,17 @@ def test_tensors_that_are_not_those_of_the_encoders_layers_are_refused_by_name(f
 
 def test_dora_without_its_lengths_is_refused(folder, encoder):
     change_settings(folder, use_dora=True)
-    refused(folder, encoder, rf"{NAMED} has lora_A, lora_B; needed: lora_A, lora_B, lora_magnitude")
+    refused(folder, encoder, rf"{NAME} has lora_A, lora_B; needed: lora_A, lora_B, lora_magnitude")
     for shape in ((31,), (32, 1), ()):
         lengths = {key_of(path, "lora_magnitude_vector"): torch.ones(shape) for path in layers_of(folder)}
         change_tensors(folder, lambda t, lengths=lengths: t.update(lengths))
-        refused(folder, encoder, rf"{NAMED}: A .* do not fit a layer of 32x32")
+        refused(folder, encoder, rf"{NAME}: A .* do not fit a layer of 32x32")
 
 
 @pytest.mark.parametrize("other", [f for f in SHAPES if f != "bert"])
 def test_an_adapter_of_another_family_is_refused(tmp_path, encoder, other):
     write_peft(tmp_path, adapters_of(encoder_of(other), ("query",), family=other))
-    refused(tmp_path, encoder, "adapts .* no linear layer of this bert")
+    refused(tmp_path, encoder, "which is no linear layer of this bert checkpoint")
 
 
 def test_an_adapter_of_a_wider_encoder_is_refused(tmp_path, encoder):
@@ -384,19 +377,15 @@ def test_an_adapter_of_a_wider_encoder_is_refused(tmp_path, encoder):
         ),
     ],
 )
-@pytest.mark.xfail(strict=True, raises=(TypeError, ValueError), reason="a traceback instead of one line")
 def test_what_fits_no_layer_at_all_is_refused(folder, encoder, change):
-    # BUG: layer_adapter takes len(A) before it looks at its shape, and lets a LayerNorm pass for a linear layer.
     change_tensors(folder, change)
     refused(folder, encoder, WEIGHTS)
 
 
-@pytest.mark.xfail(strict=True, reason="an embedding passes for a linear layer; begin_with then fails an assertion")
 def test_a_linear_adapter_of_an_embedding_is_refused(folder, encoder):
-    # BUG: `modules` are those with parameters of their own, not those that are nn.Linear.
     word = {"A": torch.ones(4, 32), "B": torch.ones(50, 4)}
     change_tensors(folder, lambda t: t.update({key_of("embeddings.word", f"lora_{w}.weight"): word[w] for w in word}))
-    refused(folder, encoder, "adapts .* no linear layer")
+    refused(folder, encoder, "adapts embeddings.word_embeddings, which is no linear layer")
 
 
 @pytest.mark.parametrize(
@@ -407,9 +396,7 @@ def test_a_linear_adapter_of_an_embedding_is_refused(folder, encoder):
         A.removeprefix(BEFORE),
     ],
 )
-@pytest.mark.xfail(strict=True, reason="of two tensors for one place, whichever comes last is used")
 def test_a_tensor_that_is_there_twice_is_refused(folder, encoder, key):
-    # BUG: load_encoder says "is there twice" of the same.
     change_tensors(folder, lambda t: t.update({key: torch.full((4, 32), 9.0)}))
     refused(folder, encoder, "twice")
 
@@ -422,9 +409,7 @@ def test_a_tensor_that_is_there_twice_is_refused(folder, encoder, key):
         f"{BEFORE}bert.embeddings.other.weight",
     ],
 )
-@pytest.mark.xfail(strict=True, reason="what is no tensor of the encoder is taken for one of a head, and dropped")
 def test_a_tensor_of_the_encoders_that_it_does_not_have_is_refused(folder, encoder, key):
-    # BUG: a name with the family's prefix that is no parameter (and no pooler's) goes into `head`, which nobody reads.
     change_tensors(folder, lambda t: t.update({key: torch.ones(32)}))
     refused(folder, encoder, "encoder")
 
@@ -434,7 +419,7 @@ def test_a_tensor_of_the_encoders_that_it_does_not_have_is_refused(folder, encod
 
 def test_a_pickled_adapter_is_not_read(folder, encoder):
     (folder / WEIGHTS).rename(folder / "adapter_model.bin")
-    refused(folder, encoder, "pickled adapters are not read; .*PEFT.* safetensors")
+    refused(folder, encoder, "pickled adapters are not read; PEFT's save_pretrained writes safetensors")
     (folder / "adapter_model.bin").rename(folder / WEIGHTS)
     torch.save({"a": torch.ones(1)}, folder / WEIGHTS)
     refused(folder, encoder, f"{WEIGHTS}: cannot be read as safetensors")

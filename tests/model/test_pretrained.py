@@ -13,7 +13,7 @@ from tokenizers.decoders import ByteLevel as ByteLevelDecoder
 
 from data.files import InputError
 from data.labels import Outputs
-from data.tokens import SpecialTokens, special_tokens
+from data.special_tokens import SpecialTokens, special_tokens
 from model.families import FAMILIES, hugging_face_name
 from model.heads import SpanHead
 from model.hub import TABLE, locate, published_id
@@ -523,9 +523,7 @@ def test_two_texts_have_two_separators_between_them_and_offsets_leave_the_space_
     assert "".join(pieces) == text.replace(" ", "")
 
 
-@pytest.mark.xfail(strict=True, reason="byte_level() gives the tokenizer no decoder, and an export has none either")
 def test_a_byte_level_tokenizer_turns_tokens_into_text_again(tmp_path):
-    # BUG: tokenizer.decode says 'Hell o , ĠWor ld !'; write_tokenizer exports it so.
     write_vocabulary(tmp_path, "roberta")
     tokenizer = load_tokenizer(tmp_path, "roberta")
     assert tokenizer.decode(tokenizer.encode(NASTY[0]).ids) == NASTY[0]
@@ -568,10 +566,8 @@ def test_a_damaged_byte_level_vocabulary_is_refused(tmp_path, file, content):
         load_tokenizer(tmp_path, "roberta")
 
 
-@pytest.mark.xfail(strict=True, reason="merges.txt: the \\r of a Windows line end becomes part of the second token")
 def test_merges_may_have_the_line_ends_of_windows(tmp_path):
     """As vocab.txt may."""
-    # BUG: line.split(maxsplit=1) keeps the \r; vocab.txt is read with rstrip("\r").
     write_vocabulary(tmp_path, "roberta")
     before, path = load_tokenizer(tmp_path, "roberta"), tmp_path / "merges.txt"
     path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
@@ -696,9 +692,7 @@ def test_the_command_is_a_program(tmp_path):
     assert done.stderr.count("\n") == 1
 
 
-@pytest.mark.xfail(strict=True, raises=OSError, reason="a traceback: only InputError is caught")
 def test_a_name_that_no_file_can_have_is_one_line(capsys):
-    # BUG (small): Path.is_dir raises OSError (file name too long); eval.py and train.py catch it.
     code, out, errors = said(capsys, "a" * 5000)
     assert (code, out) == (2, "") and errors.count("\n") == 1
 
@@ -725,21 +719,15 @@ def broken_words(folder: Path) -> None:
     (folder / "vocab.json").write_text('{"a": "b"}')
 
 
-@pytest.mark.xfail(strict=True, reason="python -m model.pretrained prints messages as they are, eval.py with one_line")
 @pytest.mark.parametrize("damage", [hostile_shard, hostile_tokenizer, broken_words])
 def test_no_name_in_a_strangers_folder_reaches_the_terminal_as_it_is(tmp_path, capsys, damage):
-    # BUG: main() and describe() print InputError without one_line/printable; eval.py and train.py do not.
     damage(write_family(tmp_path, "roberta" if damage is broken_words else "bert"))
     _, out, errors = said(capsys, str(tmp_path))
     assert len(out.splitlines()) in (0, 8) and len(errors.splitlines()) in (0, 1)
     assert (out + errors).replace("\n", "").isprintable()
 
 
-@pytest.mark.xfail(
-    strict=True, reason="published_id asks for the packaged name before it looks for a folder, locate after"
-)
 def test_what_others_find_a_checkpoint_under_is_what_was_loaded(tmp_path, monkeypatch):
-    # BUG: with a folder all-MiniLM-L6-v2 in the working folder, cards and adapters name the hub's model as their base.
     write_family(tmp_path / "all-MiniLM-L6-v2", "bert")
     monkeypatch.chdir(tmp_path)
     assert locate("all-MiniLM-L6-v2").resolve() == tmp_path / "all-MiniLM-L6-v2"
