@@ -2,7 +2,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 
-.PHONY: help run test test-peers parity mutants kill-test report pictures bench lint types setup clean
+.PHONY: help run data test test-peers parity mutants kill-test report pictures bench lint types setup clean
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -10,6 +10,10 @@ help:  ## list the targets
 run: setup  ## train the two-phase experiment on the generated question set, then summarise it
 	$(BIN)/python train.py --exp exp/bert_phase2.json --overwrite
 	$(BIN)/python eval.py summary runs/bert_phase2
+
+SETS = squad squad2 banking77 sst2
+data: setup  ## fetch the experiments' data sets into data/ (84 MB; make data SETS="squad sst2"), each checked
+	$(BIN)/python -m data.fetch $(SETS)
 
 JOBS = 2
 test: setup .venv/plots  ## run the tests, two at a time (JOBS=8), without the reference libraries (see test-peers)

@@ -34,6 +34,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     one.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders")
     one.add_argument("--data", type=Path, required=True, metavar="FILE", help="SQuAD's JSON, or CSV, TSV or JSONL")
     one.add_argument("--errors", type=int, default=0, metavar="N", help="show the N worst misses")
+    one.add_argument(
+        "--retrieval", action="store_true", help="how well it finds a question's passage, of all in the file"
+    )
     one.add_argument("--out", type=Path, metavar="DIR", help="where predictions go (default: RUN/predictions/)")
     one.add_argument("--at", metavar="METRIC=N", help="of two labels: the threshold for precision=90, or recall=95")
     one.add_argument("--label", metavar="NAME", help="whose precision or recall (default: the second label's)")
@@ -51,6 +54,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     given = one.add_mutually_exclusive_group()
     given.add_argument("--context", metavar="TEXT", help="the text itself")
     given.add_argument("--context-file", type=Path, metavar="PATH", help="a file, or a folder of .txt and .md files")
+    one.add_argument("--top", type=int, default=3, metavar="N", help="answers over all texts (default: 3)")
+    one.add_argument("--passages", type=int, default=10, metavar="N", help="of many, how many are read (default: 10)")
+    one.add_argument("--rank-with", type=Path, metavar="RUN", help="choose those with another run, of task retrieval")
     one.add_argument("--text", help="other tasks: one or more texts", **several)
     one.add_argument("--pair", help="the second text of each", **several)
 
@@ -69,11 +75,15 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
             adapters: dict[str, Any] = {"nargs": "+", "action": "extend", "default": [], "metavar": "FOLDER[=WEIGHT]"}
             command.add_argument("--adapter", help="PEFT's, instead of the run's own; several are added", **adapters)
             command.add_argument("--device", help="auto (the default), cpu, cuda, cuda:1, mps")
+            command.add_argument("--int8", action="store_true", help="on a CPU: linear layers with 8-bit weights")
     word = next(iter(sys.argv[1:] if argv is None else argv), "")
     if not word.startswith("-") and word not in commands.choices:
         run = word if os.path.exists(word) else "runs/bert_phase2"
         parser.error(f"a command comes first: {', '.join(commands.choices)}; for example eval.py summary {run}")
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    if arguments.command == "score" and arguments.adapter and not arguments.out:  # the run's own predictions stay
+        parser.error(f"score: --adapter {' '.join(arguments.adapter)} needs --out DIR for its predictions")
+    return arguments
 
 
 def run(arguments: argparse.Namespace) -> None:

@@ -107,7 +107,7 @@ def compute_gradients(run: Run, batches: list[np.ndarray]) -> tuple[float, float
             run.scaler.scale(loss).backward()
         total += loss.detach()
         sums.tokens += int(run.tasks.lengths[rows].sum())
-        sums.padded_tokens += batch["tokens"].numel()
+        sums.padded_tokens += run.tasks.padded_tokens(batch)
     phases.add_l1_gradient(optim, run.model, run.scaler)  # the loss that is recorded is that of the examples alone
     run.scaler.unscale_(run.optimizer)  # before clipping: the limit is meant for the true gradient
     trained = [p for p in run.model.parameters() if p.requires_grad]

@@ -86,13 +86,7 @@ def max_context(windows: Windows) -> np.ndarray:
 
 
 def _spans_of_windows(
-    windows: Windows,
-    rows: np.ndarray,
-    start: np.ndarray,
-    end: np.ndarray,
-    usable: np.ndarray,
-    n_best: int,
-    longest: int,
+    windows: Windows, rows: np.ndarray, start: np.ndarray, end: np.ndarray, usable: np.ndarray, n_best: int, limit: int
 ) -> tuple[np.ndarray, ...]:
     """Pair the n_best starts with the n_best ends of each window in `rows`, and keep the valid spans.
 
@@ -111,7 +105,7 @@ def _spans_of_windows(
     start_logit, end_logit = np.take_along_axis(start, starts, 1), np.take_along_axis(end, ends, 1)
     length = ends[:, None, :] - starts[:, :, None] + 1  # [n, k, k]
     best_placed = np.take_along_axis(usable[flat], starts, 1)[:, :, None]
-    valid = (length >= 1) & (length <= longest) & best_placed & np.isfinite(end_logit)[:, None, :]
+    valid = (length >= 1) & (length <= limit) & best_placed & np.isfinite(end_logit)[:, None, :]
     n, i, j = valid.nonzero()
     a, b = start_logit[n, i], end_logit[n, j]
     order = np.lexsort((-(a + b), windows.question[rows[n]]))  # stable: of equals the one with the better start

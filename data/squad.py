@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Tokenizer
 
+from data.files import InputError
 from data.readers import Question
 from data.special_tokens import special_tokens
 from data.tokens import Tokens, encode
@@ -93,12 +94,15 @@ def make_windows(
 
     max_length: tokens in a window, special ones included. doc_stride: the step between windows in tokens (the
     `tokenizers` library calls the *overlap* stride; it is not used here). max_query_length: longer questions are cut.
-    Raises ValueError where a stride could skip context.
+    Raises InputError where a stride could skip context.
     """
     special = special_tokens(tokenizer)
     room = max_length - 2 - len(special.between)  # for a question and a stretch of its context
     if doc_stride > room - max_query_length:
-        raise ValueError(f"a step of {doc_stride} could skip text")
+        raise InputError(
+            f"data.doc_stride: {doc_stride} could skip text: beside a question of {max_query_length}, and with "
+            f"{max_length - room} special tokens, a window of {max_length} has room for {room - max_query_length}"
+        )
     context_number = {text: number for number, text in enumerate(dict.fromkeys(q.context for q in questions))}
     encoded = encode(list(context_number), tokenizer)
     context_ids = [np.array(e.ids, dtype=np.int32) for e in encoded]

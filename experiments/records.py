@@ -126,6 +126,8 @@ FIELDS = {
         "spec.lora.alpha": _or_null(_is_amount),
         "pretrained.name": _is_text,
         "pretrained.sha256": _or_null(_is_text),
+        "start.from": _or_null(_is_text),
+        "start.sha256": _or_null(_is_text),
         # {task: {split: counts}}, beside them what an answer reaches that never looks at the text: {metric: value}
         "data.splits": _each(_each(_is_split)),
         "data.fingerprints": _or_null(_each(_each(_is_text))),  # {task: {split: sha256 of what it was made from}}

@@ -16,6 +16,7 @@ from lora.inject import lora_layers
 from model.tensors import fill_parameters, read_tensors, write_tensors
 
 WEIGHTS, CONFIG = "adapter_model.safetensors", "adapter_config.json"
+LABELS = "labels"  # in the metadata of an exported adapter's tensors: those of its head, in order, as JSON
 
 
 def adapter_tensors(model: nn.Module, names: Callable[[str], str]) -> dict[str, Tensor]:

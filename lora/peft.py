@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from torch import Tensor, nn
 
-from data.files import InputError, printable, read_json, sha256_of, shown
-from lora.adapter import CONFIG, WEIGHTS
+from data.files import InputError, parse_json, printable, read_json, sha256_of, shown
+from lora.adapter import CONFIG, LABELS, WEIGHTS
 from lora.several import Adapter, LayerAdapter
-from model.families import FAMILIES, hugging_face_name
+from model.families import FAMILIES, HEAD_NAMES, hugging_face_name
 from model.pretrained import Pretrained
 from model.tensors import read_tensors, require_finite
 
@@ -33,6 +34,7 @@ NEUTRAL = frozenset(
 # Initialisations that leave the base weights as they are. (Others, such as PiSSA's, move a part of them into A and B.)
 PLAIN_INIT = (True, False, None, "gaussian", "eva", "orthogonal", "mica")
 TENSOR = re.compile(r"(?P<path>.+)\.(?P<own>lora_A|lora_B|lora_magnitude_vector)(\.default)?(\.weight)?")
+MOST_PATTERNS = 1000  # each is tried on each layer
 LORA_NAMES = {"lora_A": "lora_A", "lora_B": "lora_B", "lora_magnitude_vector": "lora_magnitude"}
 
 
@@ -47,6 +49,7 @@ class PeftAdapter:
         str, Tensor
     ]  # the encoder's own parameters that it keeps whole (biases, modules_to_save), by our names
     head: dict[str, Tensor]  # the tensors of its head, by published names without the family's prefix
+    labels: tuple[str, ...] | None  # of that head, in order; None where nothing is known of them
     sha256: str  # over both files
 
 
@@ -64,18 +67,21 @@ def read_settings(path: Path) -> dict[str, Any]:
     for key, value in config.items():
         if key not in NEUTRAL and value not in (None, False, "", [], {}):
             raise InputError(f"{path}: {printable(key)} is {shown(value)}; it is not supported")
-    for key, default in (("lora_alpha", 8), ("lora_dropout", 0.0)):
+    for key, default, largest in (("lora_alpha", 8, 1e6), ("lora_dropout", 0.0, 0.99)):
         value = config.setdefault(key, default)
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1e6:
-            raise InputError(f"{path}: {key} is {shown(value)}, expected a number")
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= largest:
+            raise InputError(f"{path}: {key} is {shown(value)}, expected a number from 0 to {largest:g}")
+    for key in ("use_rslora", "use_dora"):
+        if not isinstance(config.get(key), bool | None):
+            raise InputError(f"{path}: {key} is {shown(config[key])}, expected true or false")
     return config
 
 
 def alpha_of(path: str, config: Mapping[str, Any], where: Path) -> float:
     """The alpha of a layer, by its published name: that of the first pattern that fits its end, else `lora_alpha`."""
     patterns = config.get("alpha_pattern") or {}
-    if not isinstance(patterns, dict):
-        raise InputError(f"{where}: alpha_pattern is {shown(patterns)}, expected an object")
+    if not isinstance(patterns, dict) or len(patterns) > MOST_PATTERNS:
+        raise InputError(f"{where}: alpha_pattern is {shown(patterns)}, expected an object of up to {MOST_PATTERNS}")
     for pattern, alpha in patterns.items():
         # A pattern is a regular expression from a stranger: groups, or many repetitions, could take hours.
         if re.search(r"[(\[{]", pattern) or len(re.findall(r"[*+?]", pattern)) > 3 or len(pattern) > 200:
@@ -98,45 +104,82 @@ def read_peft(folder: Path, encoder: nn.Module, pretrained: Pretrained) -> PeftA
     if not file.exists() and (folder / "adapter_model.bin").exists():
         raise InputError(f"{folder}: pickled adapters are not read; PEFT's save_pretrained writes safetensors")
     config = read_settings(folder / CONFIG)
-    modules = {hugging_face_name(path, family): path for path, module in encoder.named_modules() if is_named(module)}
-    parameters = dict(encoder.named_parameters())
-    adapted: dict[str, dict[str, Tensor]] = {}  # {full published path of a layer: its tensors}
-    weights, head = {}, {}
-    for key, tensor in read_tensors(file).items():
-        require_finite(tensor, printable(key), file)
-        full = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
-        part = TENSOR.fullmatch(full)
-        name = full.removeprefix(f"{FAMILIES[family].prefix}.")
-        path, _, leaf = name.rpartition(".")
-        if part:
-            adapted.setdefault(part["path"], {})[LORA_NAMES[part["own"]]] = tensor.float()
-        elif "lora_" in name:
-            raise InputError(f"{file}: {printable(key)} is nothing that LoRA adds to a linear layer")
-        elif f"{modules.get(path)}.{leaf}" in parameters:
-            weights[f"{modules[path]}.{leaf}"] = tensor.float()
-        elif ".original_module." not in name:
-            head[name] = tensor.float()
+    linears = {hugging_face_name(p, family): p for p, each in encoder.named_modules() if isinstance(each, nn.Linear)}
+    parameters, (adapted, weights, head) = dict(encoder.named_parameters()), sort_tensors(file, encoder, family)
     layers: dict[str, LayerAdapter] = {}
     for full, tensors in adapted.items():
         path = full.removeprefix(f"{FAMILIES[family].prefix}.")
         of_head = {f"{path}.weight", f"{path}.bias"} <= pretrained.head.keys()
-        weight = pretrained.head[f"{path}.weight"] if of_head else parameters.get(f"{modules.get(path)}.weight")
+        weight = pretrained.head[f"{path}.weight"] if of_head else parameters.get(f"{linears.get(path)}.weight")
         if weight is None or weight.ndim != 2:
             raise InputError(f"{file}: adapts {printable(path)}, which is no linear layer of this {family} checkpoint")
-        own = layer_adapter(
-            tensors, alpha_of(full, config, folder / CONFIG), config, weight, f"{file}: {printable(path)}"
-        )
-        if path in modules:
-            layers[modules[path]] = own
+        alpha = alpha_of(full, config, folder / CONFIG)
+        own = layer_adapter(tensors, alpha, config, weight, f"{file}: {printable(path)}")
+        if path in linears:
+            layers[linears[path]] = own
         else:
             head |= adapted_head(path, own, pretrained)
-    for name, value in weights.items():
-        if value.shape != parameters[name].shape:
-            raise InputError(f"{file}: {name} is {tuple(value.shape)}, the encoder has {tuple(parameters[name].shape)}")
     if not layers:
         raise InputError(f"{file}: holds no adapters for this {family} encoder")
+    if config.get("task_type") == "TOKEN_CLS":  # a classifier of tokens has the names of one of texts
+        head = {f"tokens.{name}": tensor for name, tensor in head.items()}
     digest = sha256_of(file) + sha256_of(folder / CONFIG)
-    return PeftAdapter(folder, Adapter(layers), float(config["lora_dropout"]), weights, head, digest)
+    labels = head_labels(file, head, pretrained)
+    return PeftAdapter(folder, Adapter(layers), float(config["lora_dropout"]), weights, head, labels, digest)
+
+
+def sort_tensors(
+    file: Path, encoder: nn.Module, family: str
+) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor], dict[str, Tensor]]:
+    """The tensors of an adapter's file: {full published path of a layer: its tensors}, the encoder's own parameters by
+    our names, and those of a head by published names."""
+    named = {hugging_face_name(path, family): path for path, module in encoder.named_modules() if is_named(module)}
+    parameters, prefix = dict(encoder.named_parameters()), f"{FAMILIES[family].prefix}."
+    adapted: dict[str, dict[str, Tensor]] = {}
+    weights: dict[str, Tensor] = {}
+    head: dict[str, Tensor] = {}
+    there: set[tuple[str, str]] = set()
+    for key, tensor in read_tensors(file).items():
+        require_finite(tensor, printable(key), file)
+        full = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
+        part = TENSOR.fullmatch(full)
+        path, _, leaf = (part["path"], "", part["own"]) if part else full.rpartition(".")
+        name, own = full.removeprefix(prefix), f"{named.get(path.removeprefix(prefix))}.{leaf}"
+        if ".original_module." in name:  # PEFT's copy of what a module saved whole began as
+            continue
+        if (path.removeprefix(prefix), leaf) in there:
+            raise InputError(f"{file}: {printable(key)} is there twice, by two names")
+        there.add((path.removeprefix(prefix), leaf))
+        if part:
+            adapted.setdefault(path, {})[LORA_NAMES[leaf]] = tensor.float()
+        elif "lora_" in name:
+            raise InputError(f"{file}: {printable(key)} is nothing that LoRA adds to a linear layer")
+        elif own in parameters:
+            if tensor.shape != (shape := parameters[own].shape):
+                raise InputError(f"{file}: {own} is {tuple(tensor.shape)}, the encoder has {tuple(shape)}")
+            weights[own] = tensor.float()
+        elif full.startswith(prefix) and not name.startswith(HEAD_NAMES):
+            raise InputError(f"{file}: {printable(key)} is no tensor of this {family} encoder")
+        else:
+            head[name] = tensor.float()
+    return adapted, weights, head
+
+
+def head_labels(file: Path, head: Mapping[str, Tensor], pretrained: Pretrained) -> tuple[str, ...] | None:
+    """The labels of an adapter's head: what its file says, if it is one that we wrote, else those of the checkpoint,
+    which PEFT leaves as they are where there are as many. None where neither names them."""
+    with safe_open(file, "pt") as opened:
+        told = (opened.metadata() or {}).get(LABELS)
+    if told is not None:
+        try:
+            return tuple(map(str, parse_json(told)))
+        except (ValueError, TypeError):
+            raise InputError(f"{file}: its labels, {shown(told)}, are no list") from None
+    weight, labels = head.get(f"{FAMILIES[pretrained.family].text_head[2]}.weight"), pretrained.labels
+    if weight is None:
+        return labels  # of the checkpoint's own last layer, if any
+    nameless = all(re.fullmatch(r"LABEL_\d+", label) for label in labels)
+    return None if nameless or weight.shape[:1] != (len(labels),) else labels
 
 
 def adapted_head(path: str, own: LayerAdapter, pretrained: Pretrained) -> dict[str, Tensor]:
@@ -160,7 +203,7 @@ def layer_adapter(
     if tensors.keys() != needed:
         raise InputError(f"{where} has {', '.join(sorted(tensors))}; needed: {', '.join(sorted(needed))}")
     A, B, magnitude = tensors["lora_A"], tensors["lora_B"], tensors.get("lora_magnitude")
-    (C_out, C_in), R = weight.shape, len(A)
+    (C_out, C_in), R = weight.shape, len(A) if A.ndim else 0
     if (
         A.shape != (R, C_in)
         or B.shape != (C_out, R)

@@ -104,6 +104,7 @@ class TaskModel(nn.Module):
 
     def forward(self, batch: dict) -> Tensor:
         """batch: task; tokens, types int [B, T]; mask bool [B, T] or None; `below`, if the output of lower layers is
-        known (see `BertEncoder.forward`) -> the logits of the task's head"""
+        known (see `BertEncoder.forward`); `pair`, a batch of second texts, read apart -> the task's logits"""
         hidden = self.encoder(batch["tokens"], batch["types"], batch["mask"], batch.get("below"))
-        return self.head(hidden, batch)
+        pair = {"pair": self(batch["pair"])} if "pair" in batch else {}
+        return self.head(hidden, batch | pair)

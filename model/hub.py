@@ -71,11 +71,11 @@ def fetch(repository: str, revision: str | None, download: bool, setting: str) -
 
 def published_id(name: str) -> tuple[str, str | None]:
     """(id, revision or None) under which others find a checkpoint; of a folder, its path."""
+    folder = Path(os.path.expanduser(name))
+    if folder.is_dir():  # first, as in `locate`
+        return str(folder.resolve()), None
     if name == "all-MiniLM-L6-v2":
         return PACKAGED, None
-    folder = Path(os.path.expanduser(name))
-    if folder.is_dir():
-        return str(folder.resolve()), None
     repository, _, revision = name.partition("@")
     return TABLE.get(repository) or repository, revision or None
 

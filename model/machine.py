@@ -51,7 +51,9 @@ class Machine:
 
     def place(self, batch: dict) -> dict:
         """A batch with its tensors on the device."""
-        return {key: v.to(self.device) if isinstance(v, torch.Tensor) else v for key, v in batch.items()}
+        placed = {key: self.place(value) for key, value in batch.items() if isinstance(value, dict)}
+        placed |= {key: value.to(self.device) for key, value in batch.items() if isinstance(value, torch.Tensor)}
+        return batch | placed
 
 
 def choose_machine(device: str, amp: str) -> Machine:

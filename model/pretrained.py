@@ -14,7 +14,7 @@ import torch
 from tokenizers import Tokenizer
 from torch import Tensor
 
-from data.files import InputError, printable, read_json, sha256_of
+from data.files import InputError, one_line, printable, read_json, reason, sha256_of
 from data.labels import Outputs
 from model.bert import BertEncoder
 from model.families import FAMILIES, HEAD_NAMES, UNUSED, Family, hugging_face_name, read_config, read_labels
@@ -167,6 +167,7 @@ class Base:
     pretrained: Pretrained
     tokenizer: Tokenizer
     head: dict[str, Tensor] = field(default_factory=dict)  # of an adapter's head, by published names
+    labels: tuple[str, ...] | None = None  # of that head, in order; None where nothing is known of them
     heads: tuple[tuple[str, Head, Outputs], ...] = ()  # of the run that it begins with, by their tasks' names
     start: str | None = None  # fingerprint of the adapter or run that it begins with
 
@@ -192,7 +193,7 @@ def describe(name: str) -> list[str]:
             "" if words <= config.vocab_size else f"; but the encoder has {config.vocab_size:,}"
         )
     except InputError as error:
-        tokenizer = f"cannot be used: {error}"
+        tokenizer = f"cannot be used: {one_line(str(error))}"
     lines = {
         "folder": printable(str(folder)),
         "family": family,
@@ -215,8 +216,8 @@ def main(argv: Sequence[str]) -> int:
         return 2
     try:
         print("\n".join(describe(argv[0])))
-    except InputError as error:
-        print(f"model.pretrained: {error}", file=sys.stderr)
+    except (InputError, OSError) as error:
+        print(f"model.pretrained: {one_line(reason(error))}", file=sys.stderr)
         return 2
     return 0
 

@@ -4,7 +4,7 @@ Span QA is AutoModelForQuestionAnswering's linear layer. A head for texts is Aut
 it pools as that one does (pooling "cls_pooler"); no class there pools by the mean, or has no layer on [CLS].
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -46,32 +46,54 @@ def label_order(outputs: Outputs, labels: Sequence[str] | None) -> list[int] | N
     published head's, None where nothing is known of them: taken to be in our order."""
     if labels is None or not outputs.labels:
         return list(range(max(1, len(outputs.labels))))
-    return [labels.index(label) for label in outputs.labels] if set(labels) == set(outputs.labels) else None
+    return [labels.index(label) for label in outputs.labels] if sorted(labels) == sorted(outputs.labels) else None
 
 
-def take_over(
+def fitting(
     head: Head, family: str, found: Mapping[str, Tensor], outputs: Outputs, labels: Sequence[str] | None
-) -> None:
-    """Begin with a published head's layers, from the lowest up to the first that is absent, of another shape, or made
-    for other labels. found: {published name without the family's prefix: tensor}. `head.taken` says which were used."""
+) -> dict[str, dict[str, Tensor]]:
+    """{published path: its tensors, as ours} of a published head's layers, from the lowest up to the first that is
+    absent, of another shape, not finite, or made for other labels."""
+    layers: dict[str, dict[str, Tensor]] = {}
     for module, path in (published_paths(head, family) or {}).items():
         path = path.removeprefix(f"{FAMILIES[family].prefix}.")
         own = head.get_submodule(module).state_dict()
         new = {leaf: found[f"{path}.{leaf}"] for leaf in own if f"{path}.{leaf}" in found}
         if not all(leaf in new and new[leaf].shape == value.shape for leaf, value in own.items()):
-            return
+            break
         if not all(value.isfinite().all() for value in new.values()):
-            return
+            break
         if module == "output" and isinstance(head, TextHead):
             order = label_order(outputs, labels)
             if order is None:
-                return
+                break
             new = {leaf: value[order] / outputs.sd for leaf, value in new.items()}
             new["bias"] -= outputs.mean / outputs.sd
-        with torch.no_grad():
-            for leaf, value in own.items():
+        layers[path] = new
+    return layers
+
+
+def take_over(
+    head: Head,
+    family: str,
+    found: Mapping[str, Tensor],
+    outputs: Outputs,
+    labels: Sequence[str] | None,
+    whole: Collection[str] = (),
+) -> bool:
+    """Begin with the layers of a published head that fit. found: {published name without the family's prefix: tensor}.
+    whole: names among them, of one head; all of these are used, and every layer is found, or nothing is. `head.taken`
+    says which were used. Returns whether that is as `whole` wants it."""
+    layers, paths = fitting(head, family, found, outputs, labels), published_paths(head, family) or {}
+    names = [f"{path}.{leaf}" for path, new in layers.items() for leaf in new]
+    if whole and (len(layers) < len(paths) or not set(whole) <= set(names)):
+        return False
+    with torch.no_grad():
+        for new, module in zip(layers.values(), paths, strict=False):
+            for leaf, value in head.get_submodule(module).state_dict().items():
                 value.copy_(new[leaf])
-        head.taken = tuple(dict.fromkeys([*head.taken, *(f"{path}.{leaf}" for leaf in own)]))
+    head.taken = tuple(dict.fromkeys([*head.taken, *names]))
+    return True
 
 
 def inherit(head: Head, outputs: Outputs, other: Head, theirs: Outputs) -> None:

@@ -5,7 +5,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, decoders
 from tokenizers.implementations import BertWordPieceTokenizer
 from tokenizers.models import BPE
 from tokenizers.pre_tokenizers import ByteLevel
@@ -65,10 +65,11 @@ def byte_level(folder: Path, prefix_space: bool, tokens: Tokens) -> Tokenizer:
     """A byte-level BPE tokenizer over vocab.json and merges.txt, as RoBERTa's."""
     vocabulary = read_json(folder / "vocab.json")
     lines = decode_text(read_bytes(folder / "merges.txt"), folder / "merges.txt").split("\n")
-    pairs = (line.split(maxsplit=1) for line in lines if line.strip() and not line.startswith("#version"))
+    pairs = (line.rstrip("\r").split(maxsplit=1) for line in lines if line.strip() and not line.startswith("#version"))
     merges = [(first, second) for first, second in pairs]
     tokenizer = Tokenizer(BPE(vocabulary, merges))
     tokenizer.pre_tokenizer = ByteLevel(add_prefix_space=prefix_space)
+    tokenizer.decoder = decoders.ByteLevel()  # not used here; whoever loads an export turns tokens into text again
     tokenizer.add_special_tokens([tokens.cls, tokens.pad, tokens.sep, tokens.unk, tokens.mask])
     return tokenizer
 
@@ -88,10 +89,12 @@ def add_tokens(tokenizer: Tokenizer, folder: Path) -> None:
 def from_json(file: Path, settings: dict[str, Any], prefix_space: bool | None) -> Tokenizer:
     """tokenizer.json, with what tokenizer_config.json says put into it."""
     raw = read_json(file)
-    model = raw.get("model")
-    kind = model.get("type", "WordPiece") if isinstance(model, dict) else None
+    model = raw["model"] if isinstance(raw.get("model"), dict) else {"type": None}
+    kind = model.get("type", "WordPiece")
     if kind not in ("WordPiece", "BPE"):
         raise InputError(f"{file}: is {shown(kind)}, neither a WordPiece nor a BPE tokenizer")
+    if kind == "BPE" and model.get("continuing_subword_prefix"):  # with one, the library may panic
+        raise InputError(f"{file}: the tokenizer cannot be read: a BPE with continuing_subword_prefix is not supported")
     own = raw.get("normalizer")
     if isinstance(own, dict) and own.get("type") == "BertNormalizer":
         raw["normalizer"] = own | settings
@@ -149,6 +152,8 @@ def load_tokenizer(folder: Path, family: str = "bert") -> Tokenizer:
         special_tokens(tokenizer)
     except InputError:
         raise
-    except Exception as error:  # the tokenizers library raises plain Exception for a file it cannot read
+    except BaseException as error:  # of the library: plain Exception, and PanicException, which is none
+        if not isinstance(error, Exception) and type(error).__name__ != "PanicException":
+            raise
         raise InputError(f"{folder}: the tokenizer cannot be read: {reason(error)}") from None
     return tokenizer

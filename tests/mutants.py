@@ -37,7 +37,7 @@ MUTANTS = [
      "test_a_row_of_zeros_gives_zeros_and_no_nan"),
     ("DoRA's dropout forgets the base", "lora/variants.py", "if dropped is not x:", "if False:", "lora/test_variants.py",
      "test_doras_dropout_is_on_what_is_added_to_the_base"),
-    ("PiSSA's residual weights are not saved", "experiments/training/checkpoint.py", " or name in residual:", ":",
+    ("PiSSA's residual weights are not saved", "experiments/training/checkpoint.py", " or name in model.encoder.changed):", "):",
      "test_resume.py", "test_a_pissa_run_continues_and_answers_on_another_machine"),
     ("LoRA+ speeds up A too", "experiments/training/phases.py", ' and name.endswith(".lora_B")', "", "lora/test_variants.py",
      "test_b_trains_at_its_own_rate_and_is_told_apart"),
@@ -167,7 +167,7 @@ MUTANTS = [
      "test_eval.py", "test_in_markdown_nothing_of_a_run_becomes_a_link_an_image_or_a_mention"),
     ("a field that readers see is not checked", "experiments/records.py", '"intervals": _or_null(_each(_is_interval))', '"intervals": _or_null(_each(bool))',
      "experiments/test_records.py", "test_a_record_that_lacks_what_readers_count_on_is_a_remark"),
-    ("a program's threads are the run's", "experiments/inference/python.py", "allow_download, own_process=False", "allow_download",
+    ("a program's threads are the run's", "experiments/inference/python.py", "allow_download, False, adapters", "allow_download, True, adapters",
      "experiments/inference/test_python.py", "test_the_settings_of_the_program_stay_and_nothing_is_printed"),
     ("a model draws from the program's random numbers", "experiments/inference/python.py", "with torch.random.fork_rng(devices=[]):", "if True:",
      "experiments/inference/test_python.py", "test_the_settings_of_the_program_stay_and_nothing_is_printed"),
@@ -175,6 +175,14 @@ MUTANTS = [
      "experiments/inference/test_python.py", "test_the_settings_of_the_program_stay_and_nothing_is_printed"),
     ("a script's own data.py stands in for ours", "experiments/__init__.py", "\ncheck_neighbours()\n", "\n",
      "experiments/inference/test_python.py", "test_a_neighbour_of_the_same_name_is_refused_in_one_line"),
+    ("a question's own passage is a wrong one", "model/retrieval_head.py", "(passage[:, None] == passage) | (question", "(question",
+     "model/test_retrieval_head.py", "test_what_answers_this_question_too_is_no_negative"),
+    ("equal scores are places won", "data/ranking.py", "last = (scores >= own[:, None]).sum(1)", "last = (scores > own[:, None]).sum(1) + 1",
+     "data/test_ranking.py", "test_a_model_that_gives_all_the_same_score_gains_nothing"),
+    ("kept vectors are believed", "experiments/inference/vectors.py", 'if found["sha256"].tobytes() != contents_key(', 'if False and contents_key(',
+     "experiments/inference/test_search.py", "test_a_damaged_file_is_never_believed"),
+    ("probabilities of two passages are compared", "experiments/inference/search.py", "else answers.spans[0].score", "else answers.ranked(False)[0][1]",
+     "experiments/inference/test_search.py", "test_scores_of_different_passages_compare"),
 ]  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from experiments.config.spec import (
     ONLY,
     ClassificationTask,
     PhaseSpec,
+    RetrievalData,
     SpanQAData,
     SpanQATask,
     Spec,
@@ -28,7 +29,14 @@ MOST_PHASES, MOST_EPOCHS, MOST_GENERATED = 100, 1000, 200_000
 
 # ---- short forms -----------------------------------------------------------------------------------------------------
 
-TOP = ("task", "data", "loss", "decoding", "pooling")  # settings of a single task that may stand at the top of the file
+TOP = (
+    "task",
+    "data",
+    "loss",
+    "decoding",
+    "pooling",
+    "temperature",
+)  # settings of a single task that may stand at the top of the file
 
 
 def write_out_tasks(raw: dict) -> None:
@@ -140,11 +148,10 @@ def check_entry(entry: str, where: str) -> None:
 
 def check_task(task: TaskSpec, where: str) -> None:
     """One task's data and loss. where: "tasks.NAME.", for the messages."""
+    check_files(task.data, where)
     if isinstance(task, SpanQATask):
-        check_files(task.data, where)
         check_windows(task.data, where)
     elif isinstance(task.data, TextData):
-        check_files(task.data, where)
         check_columns(task.data, where)
     if isinstance(task, ClassificationTask):
         loss = task.loss
@@ -154,7 +161,7 @@ def check_task(task: TaskSpec, where: str) -> None:
             raise InputError(f"{where}loss.class_weight_cap: caps balanced class_weights, which are not set")
 
 
-def check_files(data: SpanQAData | TextData, where: str) -> None:
+def check_files(data: SpanQAData | TextData | RetrievalData, where: str) -> None:
     """Check the source of a task's examples and of its development set."""
     splits = [key for key in ("dev_fraction", "folds") if getattr(data, key, None) is not None]  # instead of dev
     if data.source != "files":

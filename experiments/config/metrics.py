@@ -1,15 +1,16 @@
 """Every metric: what it is called, what it means, how it is written, and whether it may choose the best evaluation.
 
-Whatever prints, ranks or checks a metric reads this table. The numbers come from data/squad_metrics.py (span QA) and
-data/metrics.py (labels and numbers). In a run with several tasks a metric is called TASK.metric.
+Whatever prints, ranks or checks a metric reads this table. The numbers come from data/squad_metrics.py (span QA),
+data/metrics.py (labels and numbers) and data/ranking.py (passages). In a run with several tasks a metric is called
+TASK.metric.
 """
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-SPAN, ONE, MANY, NUMBER = ("span_qa", "classification", "multi_label", "regression")
+SPAN, ONE, MANY, NUMBER, RANKING = ("span_qa", "classification", "multi_label", "regression", "retrieval")
 # What chooses the best evaluation where eval.metric says nothing. Of several tasks: their mean.
-DEFAULTS = {SPAN: "f1", ONE: "accuracy", MANY: "micro_f1", NUMBER: "rmse"}
+DEFAULTS = {SPAN: "f1", ONE: "accuracy", MANY: "micro_f1", NUMBER: "rmse", RANKING: "mrr"}
 
 
 @dataclass(frozen=True)
@@ -55,6 +56,12 @@ TABLE = (
     Metric("r2", "", "higher", "table", (NUMBER,), "share of the variance explained"),
     Metric("pearson", "", "higher", "line", (NUMBER,), "correlation"),
     Metric("spearman", "", "higher", "table", (NUMBER,), "correlation of ranks"),
+    Metric("mrr", "%", "higher", "line", (RANKING,), "mean of 1 / the place of the first right passage", "scores"),
+    Metric("recall_at_1", "%", "higher", "line", (RANKING,), "right passages that come first", "scores"),
+    Metric("recall_at_5", "%", "higher", "table", (RANKING,), "right passages among the first 5", "scores"),
+    Metric("recall_at_10", "%", "higher", "line", (RANKING,), "right passages among the first 10", "scores"),
+    Metric("ndcg_at_10", "%", "higher", "table", (RANKING,), "discounted gain of the first 10 places", "scores"),
+    Metric("map", "%", "higher", "score", (RANKING,), "mean average precision", "scores"),
 )
 METRICS = {metric.name: metric for metric in TABLE}
 

@@ -13,6 +13,8 @@ import typing
 
 from data.files import InputError, parse_json, require_utf8, shown
 
+REQUIRED = dataclasses.MISSING  # the default of a setting that has none
+
 
 def setting(default, help: str, low=None, high=None, above=None, choices=None):
     """A dataclass field with its documentation and its range.
@@ -201,6 +203,14 @@ def reference(cls: type, path: str = "") -> typing.Iterator[tuple[str, str, str]
         text = "required" if default is dataclasses.MISSING else json.dumps(default)
         allowed = describe_range(field.metadata)
         yield key, f"{text}  ({allowed})" if allowed else text, field.metadata.get("help", "")
+
+
+def print_reference(cls: type) -> None:
+    """Print every setting, a line each."""
+    rows = list(reference(cls))
+    width = max(len(key) for key, _, _ in rows)
+    for key, default, meaning in rows:
+        print(f"{key:{width}} {default:44} {meaning}" if default else f"\n{key:{width}} {meaning}")
 
 
 def _flat(kind) -> list:

@@ -1,21 +1,17 @@
-"""Every setting of an experiment: its type, its default, its range, its meaning.
-
-    python -m experiments.config.spec        prints them all
+"""Every setting of an experiment: type, default, range, meaning. `python -m experiments.config.spec` prints them all.
 
 parse.py reads JSON into these classes; check.py knows which combinations make no sense. A kind of task has a class of
 its own, so a setting that means nothing to it is an unknown key.
 """
 
-import dataclasses
 import re
 from dataclasses import dataclass
 from typing import Any
 
-from experiments.config.metrics import MANY, NUMBER, ONE, SPAN
+from experiments.config.metrics import MANY, NUMBER, ONE, RANKING, SPAN
 from experiments.config.optimizers import OPTIMIZERS
-from experiments.config.parse import reference, setting
+from experiments.config.parse import REQUIRED, print_reference, setting
 
-REQUIRED = dataclasses.MISSING
 LAYER_RANGE = re.compile(r"layers\.(\d{1,2})(?:-(\d{1,2}))?")  # layers.4, layers.4-5
 
 
@@ -53,7 +49,6 @@ class DataSpec:
 
     train: tuple[str, ...] = setting((), "training files, relative to --data-root (source files)")
     dev: tuple[str, ...] = setting((), "development files, likewise")
-    dev_fraction: float | None = setting(None, "share of training that is dev instead, stratified", above=0, high=0.9)
     train_limit: int | None = setting(None, "a sample of the training examples, the same for every seed", low=1)
     dev_limit: int | None = setting(None, "the same for the development set", low=1)
     max_length: int = setting(384, "tokens in a window or text, special ones included", low=16, high=512)
@@ -65,9 +60,17 @@ class DataSpec:
 @dataclass(frozen=True)
 class SpanQAData(DataSpec):
     source: str = setting("files", "files, or generated questions", choices=("files", "synthetic_qa"))
+    dev_fraction: float | None = setting(None, "share of training that is dev instead, by passage", above=0, high=0.9)
     doc_stride: int = setting(128, "tokens between the beginnings of two windows over one context", low=1)
     max_query_length: int = setting(64, "tokens of a question; longer ones are cut", low=1)
     bad_answers: str = setting("error", "of answers not at their answer_start", choices=("error", "skip", "fix"))
+
+
+@dataclass(frozen=True)
+class RetrievalData(DataSpec):
+    source: str = setting("files", "SQuAD's JSON or tables, or generated questions", choices=("files", "synthetic_qa"))
+    question: str = setting("question", "column of the question, in CSV, TSV and JSONL files")
+    passage: str = setting("passage", "column of the passage that answers it")
 
 
 @dataclass(frozen=True)
@@ -75,9 +78,8 @@ class TextData(DataSpec):
     """The data settings of labelled texts."""
 
     source: str = setting("files", "files", choices=("files",))
-    folds: int | None = setting(
-        None, "of cross-validation: stratified parts of training instead of dev", low=2, high=100
-    )
+    dev_fraction: float | None = setting(None, "share of training that is dev instead, stratified", above=0, high=0.9)
+    folds: int | None = setting(None, "of cross-validation: parts of training instead of dev", low=2, high=100)
     fold: int | None = setting(None, "which of the folds, from 0, is the development set; --sweep runs all", low=0)
     text: str = setting("text", "column of the text, or its number from 0 in files without a header")
     pair: str | None = setting(None, "column of a second text, likewise")
@@ -172,8 +174,20 @@ class RegressionTask:
     weight: float = _weight()
 
 
+@dataclass(frozen=True)
+class RetrievalTask:
+    """The passage that answers a question, found among others."""
+
+    task: str = setting(RANKING, "the kind of task", choices=(RANKING,))
+    data: RetrievalData = setting(RetrievalData, "what to train and evaluate on")
+    temperature: float = setting(
+        0.05, "divides cosines; lower: the nearest wrong passages count more", low=1e-3, high=9
+    )
+    weight: float = _weight()
+
+
 TextTask = ClassificationTask | MultiLabelTask | RegressionTask
-TaskSpec = SpanQATask | ClassificationTask | MultiLabelTask | RegressionTask  # told apart by `task`
+TaskSpec = SpanQATask | ClassificationTask | MultiLabelTask | RegressionTask | RetrievalTask  # told apart by `task`
 ONLY = "main"  # the name of the one task of an experiment whose settings stand at the top of the file
 
 # ---- training --------------------------------------------------------------------------------------------------------
@@ -241,7 +255,6 @@ class Spec:
     eval: EvalSpec = setting(EvalSpec, "evaluation, best checkpoint, early stopping")
     runtime: RuntimeSpec = setting(RuntimeSpec, "machine and bookkeeping; changes what is learnt by rounding at most")
     sweep: dict[str, Any] = setting(dict, '{setting: values}: every combination is a run, {"optim.lr": [1e-4, 2e-4]}')
-
     variants: dict[str, dict[str, Any]] = setting(dict, "{name: {setting: value}}: each is a run, or many with sweep")
     variant: str | None = setting(None, "which of them a run is; reports call it so")
 
@@ -250,12 +263,5 @@ class Spec:
         return f"{task}." if len(self.tasks) > 1 else ""
 
 
-def main() -> None:
-    rows = list(reference(Spec))
-    width = max(len(key) for key, _, _ in rows)
-    for key, default, meaning in rows:
-        print(f"{key:{width}} {default:44} {meaning}" if default else f"\n{key:{width}} {meaning}")
-
-
 if __name__ == "__main__":
-    main()
+    print_reference(Spec)

@@ -1,19 +1,21 @@
 """The commands `score`, `predict`, `ask` and `export` of eval.py: arguments in, pages and files out."""
 
 import argparse
-import os
-import sys
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from data.files import InputError, decode_text, read_bytes, require_utf8
+from data.files import InputError, require_utf8
 from data.readers import Row
 from data.writing import plain_folder, replace_file, write_text
-from experiments.inference import questions, texts
+from experiments.config.metrics import RANKING
+from experiments.inference import questions, ranking, texts
 from experiments.inference.adapters import parse_adapters
+from experiments.inference.contexts import read_contexts, read_standard_input
 from experiments.inference.export import export as export_run
 from experiments.inference.predict import predictions, read_inputs
+from experiments.inference.ranking import Ranker, ranker_of
+from experiments.inference.search import passages_of, search
 from experiments.inference.show import print_answers, print_label_answers, print_scores
 from experiments.inference.thresholds import parse_wanted, wanted_label
 from experiments.inference.trained import Trained, load_run
@@ -24,19 +26,23 @@ from model.machine import keep_freed_memory
 
 MODULES: dict[str, Any] = {"span_qa": questions} | dict.fromkeys(("classification", "multi_label", "regression"), texts)
 
+SHORT = 1000  # characters of a text that needs no division into passages
+
 
 def module_for(trained: Trained) -> Any:
     """The module that scores and asks a run's kind of task. Raises InputError where there is none."""
     kind = trained.task.task
     if kind not in MODULES:
-        raise InputError(f"{trained.folder}: a {kind} model can be neither scored nor asked yet")
+        hint = "; give it to --rank-with of a span_qa run" if kind == RANKING else " yet"
+        raise InputError(f"{trained.folder}: a {kind} model answers nothing{hint}")
     return MODULES[kind]
 
 
 def load(folder: Path, arguments: argparse.Namespace) -> Trained:
     """The run that a command is about, on the device and with the adapters that it asks for."""
     device, adapters = arguments.device or "auto", parse_adapters(arguments.adapter)
-    return load_run(folder, device, arguments.task, arguments.allow_download, adapters=adapters)
+    download, int8 = arguments.allow_download, arguments.int8
+    return load_run(folder, device, arguments.task, download, adapters=adapters, int8=int8)
 
 
 # ---- score -----------------------------------------------------------------------------------------------------------
@@ -61,7 +67,7 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
     runs = list({folder.resolve(): folder for folder in arguments.runs}.values())  # one run twice is no second seed
     if arguments.out and len({folder.resolve().name for folder in runs}) < len(runs):
         raise InputError("--out: two of the runs have the same name; score them apart")
-    data: dict[str, Any] = {"data": str(arguments.data)}
+    data: dict[str, Any] = {"data": str(arguments.data)} | ({"int8": True} if arguments.int8 else {})
     scores: list[tuple[dict, dict, dict]] = []  # each run's result, settings and origin
     trouble: InputError | OSError | None = None
     for folder in runs:
@@ -69,8 +75,10 @@ def score_runs(arguments: argparse.Namespace) -> tuple[dict, InputError | OSErro
             trained = load(folder, arguments)
             if arguments.wanted:
                 wanted_label(trained, arguments.wanted)  # before anything is computed, and for every kind of run
-            given = (arguments.wanted,) if arguments.wanted else ()
-            scored = module_for(trained).score(trained, arguments.data, arguments.errors, *given)
+            ranks = arguments.retrieval or trained.task.task == RANKING
+            given = (arguments.wanted,) if arguments.wanted and not ranks else ()
+            score_one = ranking.score if ranks else module_for(trained).score
+            scored = score_one(trained, arguments.data, arguments.errors, *given)
             if data.setdefault("kind", scored.kind) != scored.kind:
                 raise InputError(f"{folder}: is of another kind than {runs[0]}; score them apart")
             data |= scored.counts
@@ -135,6 +143,9 @@ def export(arguments: argparse.Namespace) -> None:
 
 def ask(arguments: argparse.Namespace) -> None:
     """Put questions about texts, or texts alone, to a run's best model."""
+    for option in ("top", "passages"):
+        if getattr(arguments, option) < 1:
+            raise InputError(f"--{option}: {getattr(arguments, option)}; a number from 1")
     trained = load(arguments.run, arguments)
     spans = module_for(trained) is questions
     answers = ask_questions(trained, arguments) if spans else ask_texts(trained, arguments)
@@ -151,36 +162,21 @@ def ask_questions(trained: Trained, arguments: argparse.Namespace) -> list[dict]
         raise InputError(f"{arguments.run}: answers questions about a text; give --question, and no --text or --pair")
     if not all(require_utf8(question, "--question").strip() for question in arguments.question):
         raise InputError("--question: is empty")
-    return questions.ask(trained, arguments.question, read_contexts(arguments))
+    contexts, top, most = read_contexts(arguments), arguments.top, arguments.passages
+    if len(contexts) == 1 and len(next(iter(contexts.values()))) <= SHORT:
+        return questions.ask(trained, arguments.question, contexts, top)
+    passages = passages_of(trained, contexts)
+    if len(contexts) == 1 and len(passages) <= most:  # nothing to choose from
+        return questions.ask(trained, arguments.question, contexts, top)
+    ranker = ranker_for(trained, arguments)
+    place = str(arguments.context_file.resolve()) if arguments.context_file else ""
+    return search(trained, ranker, arguments.question, contexts, passages, top=top, most=most, place=place)
 
 
-def read_standard_input() -> str:
-    if sys.stdin.isatty():
-        say("the text comes from standard input: type it, then Ctrl-D", sys.stderr)
-    return decode_text(sys.stdin.buffer.read(), Path("standard input"))
-
-
-def read_contexts(arguments: argparse.Namespace) -> dict[str, str]:
-    """{name: text} from --context, --context-file (a folder: its .txt and .md files), or standard input."""
-    path = arguments.context_file
-    if arguments.context and os.path.isfile(arguments.context):
-        raise InputError(f"--context {arguments.context}: is a file, and here stands the text; give --context-file")
-    if arguments.context is not None:
-        found = {"--context": require_utf8(arguments.context, "--context")}
-    elif path is None:
-        found = {"standard input": read_standard_input()}
-    else:
-        files = [path]
-        if path.is_dir():
-            texts_in = (f for f in path.iterdir() if f.suffix.lower() in (".txt", ".md") and f.name[0] != ".")
-            files = sorted(file for file in texts_in if file.is_file())
-        if not files:
-            raise InputError(f"{path}: has no .txt or .md files")
-        found = {file.name: decode_text(read_bytes(file), file) for file in files}
-    for name, text in found.items():
-        if not text.strip():
-            raise InputError(f"{name}: there is no text in it")
-    return found
+def ranker_for(trained: Trained, arguments: argparse.Namespace) -> Ranker:
+    """What ranks the passages: the run of --rank-with, or the run that answers."""
+    folder, device = arguments.rank_with, arguments.device or "auto"
+    return ranker_of(load_run(folder, device, download=arguments.allow_download) if folder else trained)
 
 
 def ask_texts(trained: Trained, arguments: argparse.Namespace) -> list[dict]:

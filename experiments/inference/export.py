@@ -19,9 +19,9 @@ from torch import Tensor
 from data.files import InputError, one_line, read_json
 from data.labels import Outputs
 from data.writing import plain_folder, require_plain, write_json, write_text, write_whole
-from experiments.config.metrics import METRICS, number
+from experiments.config.metrics import METRICS, RANKING, number
 from experiments.inference.trained import Trained, load_run
-from experiments.records import FILE, json_safe, look_up, read_records
+from experiments.records import FILE, json_safe, look_up, read_records, run_folder
 from experiments.training.phases import parts_of
 from lora import adapter
 from lora.inject import lora_layers, to_plain
@@ -37,6 +37,8 @@ CLASSES = {
     "multi_label": ("SequenceClassification", "SEQ_CLS", "multi_label_classification"),
     "regression": ("SequenceClassification", "SEQ_CLS", "regression"),
 }
+# What a base's config.json says of a head of its own, or of how its tensors were written.
+OF_BASE = ("id2label", "label2id", "num_labels", "problem_type", "torch_dtype")
 # How the names of each family's classes begin there.
 CLASS_NAMES = {
     "bert": "Bert",
@@ -51,28 +53,39 @@ def export(run: Path, target: Path, form: str, task: str | None, download: bool)
     """Write a run's best model to the folder `target`, or, of a run with several tasks, to a folder for each in it.
     form: "merged" or "adapter". Returns the folders written. Raises InputError for a model that has no class there, and
     where there is something at `target` already."""
-    if target.exists() or target.is_symlink():
-        require_plain(target, "folder")
-        if any(target.iterdir()):
-            raise InputError(f"--to {target}: is there already, and not empty; give a new folder")
+    require_free(run, target)
     first = load_run(run, "cpu", task or names_of(run)[0], download)
     names = [task] if task else list(first.spec.tasks)
     models = [first, *(load_run(run, "cpu", name, download) for name in names[1:])]
     fill = {"merged": fill_merged, "adapter": fill_adapter}[form]
     for trained in models:
         check(trained, form)
-    written = []
-    for trained in models:
-        folder = target / trained.name if len(models) > 1 else target
-        plain_folder(folder.parent)
-        write_whole(folder, functools.partial(fill, trained))
-        written.append(folder)
-    return written
+
+    def fill_all(folder: Path) -> None:
+        for trained in models:
+            write_whole(folder / trained.name, functools.partial(fill, trained))
+
+    plain_folder(target.parent)
+    write_whole(target, fill_all if len(models) > 1 else functools.partial(fill, first))
+    return [target / trained.name for trained in models] if len(models) > 1 else [target]
+
+
+def require_free(run: Path, target: Path) -> None:
+    """Raise InputError where something is at `target` already, or where a folder there would be in somebody's way."""
+    if target.exists() or target.is_symlink():
+        require_plain(target, "folder")
+        if any(target.iterdir()):
+            raise InputError(f"--to {target}: is there already, and not empty; give a new folder")
+        if target.resolve() == Path.cwd():  # it is replaced, and the shell would stand in one that is gone
+            raise InputError(f"--to {target}: is the working folder; give a new folder, or go elsewhere first")
+    for parent in target.resolve().parents:
+        if parent == run.resolve() or (parent / FILE).exists():
+            raise InputError(f"--to {target}: is inside the run folder {parent}; give a folder elsewhere")
 
 
 def names_of(run: Path) -> list[str]:
     """The names of a run's tasks."""
-    tasks = read_json(run / "spec.json").get("tasks")
+    tasks = read_json(run_folder(run, "spec.json") / "spec.json").get("tasks")
     return list(tasks) if isinstance(tasks, dict) and tasks else ["main"]
 
 
@@ -86,6 +99,8 @@ def changed_weights(trained: Trained) -> list[str]:
 def check(trained: Trained, form: str) -> None:
     """Raise InputError for a model that cannot be exported in this form."""
     head, family = trained.model.head_of(trained.name), trained.pretrained.family
+    if trained.task.task == RANKING:
+        raise InputError(f"{trained.folder}: transformers has no class for ranking by vectors")
     if published_paths(head, family) is None:
         raise InputError(
             f"{trained.folder}: transformers has no class that pools a text as pooling={trained.task.pooling} does; "
@@ -123,18 +138,19 @@ def fill_merged(trained: Trained, folder: Path) -> None:
     tensors |= to_published(trained.model.head_of(trained.name), pretrained.family, trained.outputs)
     write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
     class_name, _, problem = CLASSES[trained.task.task]
-    config = read_json(pretrained.folder / "config.json") | {
+    config = {key: value for key, value in read_json(pretrained.folder / "config.json").items() if key not in OF_BASE}
+    if "layer_norm_eps" in FAMILIES[pretrained.family].keys:  # the first BERTs leave it out, but only with model_type
+        config["layer_norm_eps"] = trained.model.encoder.config.norm_eps
+    config |= {
         "model_type": pretrained.family,
         "architectures": [f"{CLASS_NAMES[pretrained.family]}For{class_name}"],
         "dtype": "float32",
         **label_names(trained.task.task, trained.outputs),
+        **({"problem_type": problem} if problem else {}),
     }
-    config.pop("torch_dtype", None)
-    if problem:
-        config["problem_type"] = problem
     write_json(folder / "config.json", config)
     write_tokenizer(trained, folder)
-    write_text(folder / "README.md", card(trained, f"AutoModelFor{class_name}.from_pretrained(FOLDER)"))
+    write_text(folder / "README.md", card(trained, f'AutoModelFor{class_name}.from_pretrained(".")'))
 
 
 def fill_adapter(trained: Trained, folder: Path) -> None:
@@ -148,15 +164,32 @@ def fill_adapter(trained: Trained, folder: Path) -> None:
     tensors = adapter.adapter_tensors(trained.model.encoder, names)
     head_tensors = to_published(head, family, trained.outputs)
     tensors |= {f"base_model.model.{name}": tensor for name, tensor in head_tensors.items()}
-    write_tensors(folder / adapter.WEIGHTS, tensors, {"format": "pt"})
+    metadata = {"format": "pt", adapter.LABELS: json.dumps(trained.outputs.labels)}
+    write_tensors(folder / adapter.WEIGHTS, tensors, metadata)
     config = adapter.adapter_config(trained.model.encoder, names, base)
     config |= {"task_type": task_type, "modules_to_save": saved, "revision": revision}
     write_json(folder / adapter.CONFIG, config)
     write_tokenizer(trained, folder)
-    count = len(trained.outputs.labels) or 1
-    labels = "" if class_name == "QuestionAnswering" else f", num_labels={count}"
-    base_call = f'AutoModelFor{class_name}.from_pretrained("{base}"{labels})'
-    write_text(folder / "README.md", card(trained, f"PeftModel.from_pretrained({base_call}, FOLDER)"))
+    call = f"AutoModelFor{class_name}.from_pretrained({base_arguments(trained, base, revision)})"
+    write_text(folder / "README.md", card(trained, f'PeftModel.from_pretrained({call}, ".")'))
+
+
+def base_arguments(trained: Trained, base: str, revision: str | None) -> str:
+    """The Python that loads the base of an adapter: by the name and revision, with as many outputs as the head has, and
+    their labels, because the base's own would come out in their places."""
+    labels = list(enumerate(map(quoted, trained.outputs.labels)))
+    numbered = ", ".join(f"{number}: {label}" for number, label in labels)
+    back = ", ".join(f"{label}: {number}" for number, label in labels)
+    count = 2 if trained.task.task == "span_qa" else 1
+    at = f", revision={quoted(revision)}" if revision else ""
+    named = f", id2label={{{numbered}}}, label2id={{{back}}}" if labels else f", num_labels={count}"
+    return quoted(base) + at + named
+
+
+def quoted(value: Any, indent: int | None = None) -> str:
+    """A value as JSON, of which a text is one of Python and YAML too. Only what a terminal might obey is escaped."""
+    text = json.dumps(value, indent=indent, ensure_ascii=False)
+    return "".join(c if c == "\n" or c.isprintable() else json.dumps(c)[1:-1] for c in text)
 
 
 def label_names(kind: str, outputs: Outputs) -> dict[str, Any]:
@@ -210,7 +243,7 @@ def card(trained: Trained, call: str) -> str:
     files = ", ".join((*data.train, *data.dev)) or f"generated ({data.source})"
     lines = [
         "---",
-        *([] if Path(base).is_absolute() else [f"base_model: {json.dumps(base)}"]),
+        *([] if Path(base).is_absolute() else [f"base_model: {quoted(base)}"]),
         f"library_name: {'peft' if call.startswith('Peft') else 'transformers'}",
         "---",
         "",
@@ -219,7 +252,7 @@ def card(trained: Trained, call: str) -> str:
         f"A {trained.task.task} model on {one_line(base)}, trained on {one_line(files)}.",
         "",
         "```python",
-        f"{call.replace('FOLDER', chr(34) + '.' + chr(34))}",
+        call,
         "```",
         "",
         "| metric, on the development set | value | 95 % interval |",
@@ -232,7 +265,7 @@ def card(trained: Trained, call: str) -> str:
         "## Settings",
         "",
         "```json",
-        json.dumps(json_safe(trained.spec), indent=2, ensure_ascii=False),
+        quoted(json_safe(trained.spec), indent=2),
         "```",
         "",
     ]

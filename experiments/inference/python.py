@@ -25,6 +25,7 @@ from data.labels import tokenize
 from data.progress import quiet
 from data.readers import Question, Row
 from data.tokens import Tokens, collate
+from experiments.inference.adapters import adapters_of
 from experiments.inference.questions import answer_all, is_cut, ranked_candidates
 from experiments.inference.texts import answers_of, predict_rows
 from experiments.inference.trained import Trained, load_run
@@ -38,6 +39,7 @@ METHODS = {
     "classification": "classify(texts)",
     "multi_label": "tag(texts)",
     "regression": "estimate(texts)",
+    "retrieval": "logits(batch(texts)), unit vectors",
 }
 
 # ---- results ---------------------------------------------------------------------------------------------------------
@@ -93,21 +95,23 @@ def load(
     device: str | torch.device = "auto",
     allow_download: bool = False,
     adapter: str | os.PathLike[str] | Mapping[str, float] | None = None,
+    int8: bool = False,
 ) -> "Model":
     """The best model of a run folder. task: which one, of a run with several. device: auto (the first accelerator, else
     the CPU), cpu, cuda, cuda:1, mps. allow_download: fetch pretrained weights from the hub if they are not on this
-    machine. adapter: PEFT's, a folder or hub id, or {name: weight} of several, to use instead of the run's own. Raises
-    InputError for what `load_run` refuses."""
+    machine. adapter: PEFT's, a folder or hub id, or {name: weight} of several, to use instead of the run's own. int8:
+    8-bit weights in the encoder's linear layers, on a CPU. Raises InputError for what `load_run` refuses."""
     if not isinstance(run, str | os.PathLike):
         raise InputError(f"run: {shown(run)} is not the path of a run folder")
     folder = Path(os.path.expanduser(run))
     try:
         with torch.random.fork_rng(devices=[]):  # a new head draws its weights before it gets the trained ones
-            adapters = adapter if isinstance(adapter, Mapping) else {os.fspath(adapter): 1.0} if adapter else None
-            return Model(load_run(folder, str(device), task, allow_download, False, adapters))
+            return Model(load_run(folder, str(device), task, allow_download, False, adapters_of(adapter), int8))
     except InputError as error:
         message = str(error).replace("--task", "task=...").replace("--allow-download", "allow_download=True")
-        message = message.replace("--adapter", "adapter")
+        message = (
+            message.replace("--adapter", "adapter").replace("--int8", "int8").replace("--device cpu", 'device="cpu"')
+        )
         raise InputError(message.replace("runtime.device:", "device:")) from None
 
 
@@ -126,7 +130,7 @@ class Model:
 
     @property
     def kind(self) -> str:
-        """span_qa, classification, multi_label or regression"""
+        """span_qa, classification, multi_label, regression or retrieval"""
         return self.trained.task.task
 
     @overload
@@ -203,7 +207,7 @@ class Model:
 
     def _rows(self, texts: object, pairs: object) -> tuple[list[Row], bool]:
         """Texts for this model, and whether it was one alone. Raises InputError for pairs too many or missing."""
-        paired = self.kind == "span_qa" or self.trained.task.data.pair is not None
+        paired = self.kind == "span_qa" or getattr(self.trained.task.data, "pair", None) is not None
         if paired is (pairs is None):
             kind, expected = ("pairs of texts", "give pairs") if paired else ("single texts", "give no pairs")
             raise InputError(f"{self.trained.folder}: reads {kind}; {expected}")
@@ -228,8 +232,8 @@ class Model:
     @torch.no_grad()
     def logits(self, batch: Mapping[str, Tensor | None]) -> Tensor:
         """The head's raw outputs for a batch as `batch` makes it, in one forward pass: float32 on the CPU, [B, K] (K
-        labels, or 1: a regression's standardised number), of span QA [B, 2, T], start first, -1e9 where no answer may
-        be. Raises InputError for what is no such batch."""
+        labels, or 1: a regression's standardised number; of retrieval a unit vector), of span QA [B, 2, T], start
+        first, -1e9 where no answer may be. Raises InputError for what is no such batch."""
         placed = self.trained.machine.place(checked(batch, self.trained.model.encoder.config))
         with self.trained.machine.autocast():
             return self.trained.model(placed | {"task": self.trained.name}).float().cpu()

@@ -14,9 +14,8 @@ FEW_LABELS = 10  # as many as a confusion matrix has room for
 
 def print_scores(data: dict) -> None:
     """The scores of one or more runs (`commands.score`): a row each, means over repetitions, then where each fails."""
-    spans = data["kind"] == "span_qa"
-    print_details = print_question_details if spans else print_label_details
-    count = f"{data['questions']:,} questions" if spans else f"{data['texts']:,} texts"
+    print_details = DETAILS.get(data["kind"], print_label_details)
+    count = ", ".join(f"{data[key]:,} {key}" for key in ("questions", "passages", "texts") if key in data)
     misplaced = f", {data['misplaced']} answers not where they say" if data.get("misplaced") else ""
     say([f"{one_line(data['data'])}: {count}{misplaced}", ""])
     notes = [line for remark in data["remarks"] for line in ("", *textwrap.wrap(f"note: {one_line(remark)}", WIDTH))]
@@ -146,6 +145,19 @@ def say_note(text: str) -> None:
     say(textwrap.wrap(f"  note          {text}", WIDTH, subsequent_indent=" " * 16))
 
 
+def print_ranking_details(result: dict) -> None:
+    """The encoder and the misses of one run. See ranking.score."""
+    cut = f"; {result['texts_cut']} passages are cut" if result["texts_cut"] else ""
+    say(f"  encoder       {result['encoder']}{cut}")
+    for miss in result["errors"]:
+        say(["", f"  {one_line(miss['question'])}  ({one_line(miss['id'])}, place {miss['place']})"])
+        for key in ("gold", "first"):
+            say(f"    {key:10} {one_line(textwrap.shorten(miss[key], WIDTH, placeholder=' ...'))}")
+
+
+DETAILS = {"span_qa": print_question_details, "retrieval": print_ranking_details}
+
+
 def print_table(title: str, rows: list[dict]) -> None:
     say([f"  {title}", *(f"    {line}" for line in table(rows, list(rows[0])))])
 
@@ -166,11 +178,14 @@ def predicted_text(answer: dict) -> str:
 
 
 def print_answers(results: list[dict]) -> None:
-    """The answers to questions, see questions.ask."""
+    """The answers to questions, see questions.ask and search.search."""
     for result in results:
         say(one_line(result["question"]))
         if result["question_cut"]:
             say("  (its end was not read: it is longer than data.max_query_length)")
+        if "passages" in result:
+            print_found(result)
+            continue
         for found in result["answers"]:
             print_answer(found, f"  [{one_line(found['text'])}]" if len(result["answers"]) > 1 else "")
 
@@ -191,6 +206,20 @@ def print_answer(found: dict, where: str) -> None:
             say(f"      or: {one_line(other['answer'])}  (score {other['score']:.1f})")
     else:
         say(f"  no answer  (there are no words in the text){where}")
+
+
+def print_found(result: dict) -> None:
+    """The best answers to a question over many texts, see search.search."""
+    for found in result["answers"]:
+        say(f"  {one_line(found['answer'])}  (score {found['score']:.1f})  [{one_line(found['text'])}]")
+        say(f"    {one_line(found['sentence'])}")
+    nearest = result["nearest"]
+    if nearest:
+        over = nearest["null_odds"] - result["threshold"]
+        say(f"  no answer  (by {over:.1f} over the threshold of {result['threshold']:.1f})")
+        say(f"      or: {one_line(nearest['answer'])}  [{one_line(nearest['text'])}]")
+    read, passages, texts = (f"{result[key]:,}" for key in ("read", "passages", "texts"))
+    say(f"    read {read} of {passages} passages of {texts} texts")
 
 
 def print_label_answers(results: list[dict], count: int = 5) -> None:

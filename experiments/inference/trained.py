@@ -15,6 +15,7 @@ from data.writing import surviving
 from experiments.config.check import read_spec
 from experiments.config.spec import Spec
 from experiments.inference.adapters import use_adapters
+from experiments.inference.quantized import in_int8
 from experiments.records import FILE, Records, read_records, run_folder
 from experiments.training.base import load_base, prepare_machine
 from experiments.training.checkpoint import STATE, TRAIN_TEXTS, Checkpoint, read_checkpoint
@@ -94,7 +95,7 @@ def settings_of(best: Path, checkpoint: Checkpoint, records: Records | None) -> 
 def origin_of(folder: Path, checkpoint: Checkpoint, records: Records | None) -> dict:
     """The data and weights that a run was trained on, and whether it has ended. One that was continued as something
     else repeats no other run."""
-    found = {key: checkpoint.identity.get(key) for key in ("data", "pretrained")}
+    found = {key: checkpoint.identity.get(key) for key in ("data", "pretrained", "start")}
     continued = str(folder) if records and records.resumed_anyway else None
     return found | {"ended": records is None or records.finished, "continued": continued}
 
@@ -106,12 +107,14 @@ def load_run(
     download: bool = False,
     own_process: bool = True,
     adapters: Mapping[str, float] | None = None,
+    int8: bool = False,
 ) -> Trained:
     """The best model of a run folder. task: which one, of a run with several. download: ask a hub for pretrained
     weights that are not on this machine. own_process: set PyTorch up as in training (threads, determinism, memory),
     which a program that is not ours would not expect. adapters: {folder or hub id: weight}, to use instead of the run's
-    own (see `use_adapters`). Raises InputError for what is no run folder, has no best/ yet, is
-    damaged, is put together from several runs, or was trained from other pretrained weights than are there now."""
+    own (see `use_adapters`). int8: the encoder's linear layers (see `in_int8`). Raises InputError for what is no run
+    folder, has no best/ yet, is damaged, is put together from several runs, or was trained from other pretrained
+    weights than are there now."""
     folder = run_folder(folder, "spec.json")
     best = surviving(folder / "best")
     if best is None:
@@ -134,8 +137,9 @@ def load_run(
     if adapters:
         parts = parts_of(model)
         own_weights = any(parts[name] not in ("head", "lora") for name in names)
-        use_adapters(model, pretrained, own_weights, outputs, adapters, download)
+        use_adapters(model, name, pretrained, own_weights, outputs[name], adapters, download)
     machine = prepare_machine(spec, device) if own_process else choose_machine(device, spec.amp)
+    machine = in_int8(model, machine) if int8 else machine
     prefix = spec.prefix(name)
     model.to(machine.device).eval()
     found = best_evaluation.metrics.items()

@@ -53,7 +53,10 @@ def counted(members: list[dict]) -> list[dict]:
 def told_apart(members: list[dict]) -> tuple[list[dict], list[str]]:
     """The runs of a row that count, and a remark on each that is one of them again."""
     found = [each for each in members if each["status"] in ENDED] or members
-    identities = [identity_of(each["spec"], [each["fingerprints"], each["pretrained_sha256"]]) for each in found]
+    identities = [
+        identity_of(each["spec"], [each["fingerprints"], each["pretrained_sha256"], each["start_sha256"]])
+        for each in found
+    ]
     return distinct(found, identities, [each["folder"] for each in found])
 
 

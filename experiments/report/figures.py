@@ -11,6 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from experiments.config.metrics import mean_sd, number
+from experiments.records import look_up
 from experiments.report import progress, texts, training
 from experiments.report.headline import in_words, of_run
 from experiments.report.run import Run
@@ -100,6 +101,9 @@ HEAD = (
            run.start["pretrained"]["name"]),
     Figure("pretrained_sha256", "over the files of the pretrained weights and their tokenizer", compute=lambda run:
            run.start["pretrained"].get("sha256")),
+    Figure("start", "the run or the adapters that it began with", "{}", "run", lambda run:
+           look_up(run.start, "start.from")),
+    Figure("start_sha256", "over the files of those", compute=lambda run: look_up(run.start, "start.sha256")),
     Figure("device", "cpu, cuda, mps", "{}", "run", lambda run: run.start["device"]),
     Figure("precision", "bf16, fp16, fp32", "{}", "run", lambda run: run.start["precision"]),
     Figure("data.<task>.<split>", "how much each split of a task has, in words", lambda found, _: {

@@ -12,6 +12,7 @@ from data.labels import Outputs
 from experiments.config.metrics import DEFAULTS
 from experiments.config.spec import Spec
 from experiments.tasks.base import Evaluated, Task
+from experiments.tasks.retrieval import Retrieval
 from experiments.tasks.span_qa import SpanQA
 from experiments.tasks.texts import Texts
 from model.families import FAMILIES
@@ -25,6 +26,7 @@ KINDS: dict[str, type[Task]] = {
     "classification": Texts,
     "multi_label": Texts,
     "regression": Texts,
+    "retrieval": Retrieval,
 }
 
 
@@ -39,7 +41,10 @@ def make_heads(spec: Spec, outputs: Mapping[str, Outputs], base: Base) -> dict[s
         family, dropout = FAMILIES[pretrained.family], spec.model.head_dropout
         heads[name] = KINDS[task.task].make_head(task, outputs[name], width, dropout, family)
         take_over(heads[name], pretrained.family, pretrained.head, outputs[name], pretrained.labels)
-        take_over(heads[name], pretrained.family, base.head, outputs[name], None)
+        # An adapter's head is taken whole, over what of it is the checkpoint's own; but BERT's pooler may be alone.
+        whole = () if all(key.startswith("pooler.") for key in base.head) else base.head
+        if base.head:
+            take_over(heads[name], pretrained.family, pretrained.head | base.head, outputs[name], base.labels, whole)
         for theirs, other, meaning in base.heads:
             if theirs == name or len(base.heads) == len(spec.tasks) == 1:
                 inherit(heads[name], outputs[name], other, meaning)
@@ -88,6 +93,11 @@ class Tasks:
         """The training examples `rows`, all of one task, as tensors; see `Task.batch`."""
         task, own = self.task_of(rows)
         return task.batch(own, random)
+
+    @staticmethod
+    def padded_tokens(batch: dict) -> int:
+        """How many tokens the encoder reads of a batch, padding included."""
+        return batch["tokens"].numel() + (batch["pair"]["tokens"].numel() if "pair" in batch else 0)
 
     def losses(self, model: TaskModel, logits: Tensor, batch: dict) -> Tensor:
         """The loss to minimise, for each example of a batch [B]."""

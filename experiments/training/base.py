@@ -18,7 +18,8 @@ def prepare_machine(spec: Spec, device: str) -> Machine:
         torch.set_num_threads(spec.runtime.threads)
     if spec.runtime.deterministic:
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS asks for it, before its first use
-    torch.use_deterministic_algorithms(spec.runtime.deterministic)
+    if spec.runtime.deterministic != torch.are_deterministic_algorithms_enabled():  # to set it costs 2 s of imports
+        torch.use_deterministic_algorithms(spec.runtime.deterministic)
     return choose_machine(device, spec.amp)
 
 

@@ -113,6 +113,7 @@ NOTES = {
     "answers_widened": "{} answers that begin or end inside a token",
     "answers_lost": "{} answers without a token (labelled as no answer)",
     "labels": "{} labels",
+    "passages": "{} passages",
     "texts_cut": "{} cut to max_length",
     "contradictions": "{} texts with different labels in different places",
 }

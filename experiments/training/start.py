@@ -21,7 +21,7 @@ from experiments.config.spec import Spec
 from experiments.records import run_folder
 from experiments.training.base import load_base
 from experiments.training.build import build_model
-from experiments.training.checkpoint import STATE, Checkpoint, load_trained, read_checkpoint, saved_weights
+from experiments.training.checkpoint import ENCODER, STATE, Checkpoint, load_trained, read_checkpoint, saved_weights
 from experiments.training.phases import trained_names
 from lora.inject import adapter_parameters, lora_layers, put
 from lora.peft import PeftAdapter, apply_weights, read_peft
@@ -29,7 +29,7 @@ from model.bert import BertEncoder
 from model.dropout import Dropout
 from model.heads import TaskModel
 from model.hub import locate
-from model.pretrained import Base
+from model.pretrained import Base, Pretrained
 
 
 def settings_in(checkpoint: Checkpoint, folder: Path) -> Spec:
@@ -41,7 +41,7 @@ def settings_in(checkpoint: Checkpoint, folder: Path) -> Spec:
 
 
 def begins_elsewhere(spec: Spec) -> bool:
-    return bool(spec.model.adapter or spec.model.start_from)
+    return spec.model.adapter is not None or spec.model.start_from is not None
 
 
 def keeps_adapters(spec: Spec) -> bool:
@@ -51,16 +51,31 @@ def keeps_adapters(spec: Spec) -> bool:
 
 def load_start(spec: Spec, folder: Path) -> Base:
     """What a new run begins with. folder: its own. Raises InputError for what is not there or does not fit."""
-    if spec.model.adapter and spec.model.start_from:
+    if spec.model.adapter is not None and spec.model.start_from is not None:
         raise InputError("model.adapter, model.start_from: a run begins with one of them, not both")
     base = load_base(spec)
-    if spec.model.adapter:
-        found = read_peft(locate(spec.model.adapter, setting="model.adapter"), base.encoder, base.pretrained)
+    if spec.model.adapter is not None:
+        found = read_others(spec.model.adapter, "model.adapter", base.encoder, base.pretrained)
         begin_with_adapter(base.encoder, found, keeps_adapters(spec))
-        return dataclasses.replace(base, head=found.head, start=found.sha256)
-    if spec.model.start_from:
+        return dataclasses.replace(base, head=found.head, labels=found.labels, start=found.sha256)
+    if spec.model.start_from is not None:
         return begin_with_run(spec, base, folder)
     return base
+
+
+def read_others(
+    name: str, setting: str, encoder: BertEncoder, pretrained: Pretrained, download: bool = True
+) -> PeftAdapter:
+    """An adapter that a setting names, a folder or hub id. Raises InputError for what cannot be read, and for best/ of
+    a run whose encoder has weights of its own as well, which an adapter alone does not bring along."""
+    folder = locate(name, download, setting)
+    found = read_peft(folder, encoder, pretrained)
+    if (folder / ENCODER).exists():
+        raise InputError(
+            f"{setting}: {folder} goes with encoder weights of its own ({ENCODER}); use model.start_from, or eval.py "
+            "export --as merged"
+        )
+    return found
 
 
 def load_best(spec: Spec, base: Base, checkpoint: Checkpoint, best: Path) -> tuple[TaskModel, set[str]]:
@@ -98,7 +113,7 @@ def merge_adapters(encoder: BertEncoder) -> None:
 
 def begin_with_run(spec: Spec, base: Base, folder: Path) -> Base:
     """The encoder and heads of another run's best model."""
-    assert spec.model.start_from
+    assert spec.model.start_from is not None
     parent = run_folder(Path(spec.model.start_from).expanduser(), "spec.json")
     best = surviving(parent / "best")
     if parent.resolve() == folder.resolve():

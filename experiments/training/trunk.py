@@ -18,6 +18,7 @@ from tqdm import tqdm
 
 from data.batching import eval_batches
 from data.files import InputError
+from experiments.config.metrics import RANKING
 from experiments.config.spec import PhaseSpec, Spec
 from experiments.tasks.base import EVAL_BATCH_TOKENS
 from experiments.tasks.several import Tasks
@@ -62,6 +63,8 @@ def check_memory(spec: Spec, model: TaskModel, tasks: Tasks) -> None:
     limit = spec.model.trunk_mb
     if limit is None:
         return
+    if any(task.task == RANKING for task in spec.tasks.values()):
+        raise InputError("model.trunk_mb: a retrieval task reads two texts of an example apart; leave the setting out")
     needed = int(tasks.lengths.sum()) * model.encoder.config.hidden_size * 4 / 2**20
     if needed > limit:
         raise InputError(

@@ -48,7 +48,7 @@ BAD_VALUES = [
     ("hidden_dropout_prob", -0.1, "hidden_dropout_prob is -0.1"),
     ("hidden_act", "relu", "hidden_act is 'relu'; only 'gelu' is supported"),
     ("hidden_act", {"name": "gelu"}, "hidden_act is {'name': 'gelu'}"),
-    ("position_embedding_type", "relative_key", "position_embedding_type must be 'absolute'"),
+    ("position_embedding_type", "relative_key", "position_embedding_type is 'relative_key'; only 'absolute'"),
 ]
 
 
@@ -105,7 +105,7 @@ def tokenizers() -> Iterator[Case]:
     for name, edit, answer in (
         ("a BPE that makes the library panic", lambda raw: raw.update(model={
             "type": "BPE", "vocab": {"a": 0, "b": 1}, "merges": ["a b"], "continuing_subword_prefix": "####"}),
-         "is not a WordPiece tokenizer"),
+         unreadable),
         ("vocab is a number", lambda raw: raw["model"].update(vocab=7), unreadable),
         ("vocab ids are texts", lambda raw: raw["model"].update(vocab={"[CLS]": "0"}), unreadable),
         ("vocab ids are negative", lambda raw: raw["model"].update(vocab={"[CLS]": -1}), unreadable),
@@ -215,7 +215,7 @@ def safetensors() -> Iterator[Case]:
         "safetensors", WEIGHTS, {"missing": "no model.safetensors", "no permission": "cannot be read"}
     )
     yield Case("safetensors", "only a pickled .bin", lambda p: (p / WEIGHTS).rename(p / "small/pytorch_model.bin"),
-               "pickled .bin files are not read")  # fmt: skip
+               "the pickled file is not read; convert it: python -c")  # fmt: skip
 
 
 def _first(path: Path, share: float) -> bytes:

@@ -68,6 +68,10 @@ def texts() -> Iterator[Case]:
                ("ask", "--context", "milk \udcff"))  # fmt: skip
     yield Case("text", "a question that is not UTF-8", lambda p: None, "--question: is not UTF-8",
                (*TEXT, "--question", "\udcff?"))  # fmt: skip
+    for option, value in (("--top", "0"), ("--top", "-1"), ("--passages", "0")):
+        yield Case("text", f"{option} {value}", lambda p: None, f"{option}: {value}; a number", (*TEXT, option, value))
+    yield Case("text", "--rank-with no run", lambda p: put(p / "text.txt", b"A word. " * 4000), "none: is not a run folder",
+               (*TEXT, "--rank-with", "none"))  # fmt: skip
     yield Case("text", "an empty question", lambda p: None, "--question: is empty", (*TEXT, "--question", " "))
 
 

@@ -133,7 +133,10 @@ BAD_ARGUMENTS = [
     (("train", "--over"), "unrecognized arguments: --over; did you mean --overwrite?"),
     (("train", "--resume", "--overwrite"), "--overwrite: not allowed with argument --resume"),
     (("train", "a\nb"), "unrecognized arguments: a\\nb"),
-    (("eval alone",), "a command comes first: summary, score, predict, ask; for example eval.py summary runs/bert_phase2"),
+    (
+        ("eval alone",),
+        "a command comes first: summary, score, predict, ask, export; for example eval.py summary runs/bert_phase2",
+    ),
     (("eval alone", "sumary", "x"), "a command comes first: summary, score, predict, ask"),
     (("eval alone", "finished/tiny"), "for example eval.py summary finished/tiny"),
     (

@@ -87,7 +87,6 @@ SETTINGS = [
     ('data.train=["rows"]', "ends in 'nothing'; .csv, .tsv and .jsonl can be read"),
     ("task=regression", "line 2: the target is 'yes', expected a number"),
     ("pooling=max", "pooling: 'max' is not one of mean, cls, cls_pooler"),
-    ("pooling=cls_pooler", "there is no pretrained pooler for pooling cls_pooler; use mean or cls"),
     ("data.label_separator=", "data.label_separator: unknown key"),
     (
         'tasks={"a":{"task":"multi_label","data":{"train":["rows.csv"],"dev":["rows.csv"],"label_separator":""}}}',

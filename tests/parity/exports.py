@@ -18,7 +18,8 @@ from experiments.inference import Model, load
 from experiments.inference.export import export
 from tests.parity import Row
 from tests.parity.adapters import QA, TEXTS
-from tests.parity.families import FEW_LAYERS, SHAPES, SMALL, TYPED, their_model, write_vocabulary
+from tests.parity.families import FEW_LAYERS, SHAPES, SMALL, TYPED, their_model
+from tests.vocabularies import write_vocabulary
 
 DATA = {"train_limit": 24, "dev_limit": 12, "max_length": 64, "batch_size": 8}
 TASKS = {

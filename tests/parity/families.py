@@ -6,13 +6,12 @@ from pathlib import Path
 
 import torch
 import transformers
-from tokenizers import ByteLevelBPETokenizer
 from torch import nn
 
-from model.hub import packaged_folder
 from model.pretrained import load_encoder
 from model.tokenizer import load_tokenizer
 from tests.parity import Row
+from tests.vocabularies import NASTY, write_vocabulary
 
 transformers.logging.set_verbosity_error()
 transformers.utils.logging.disable_progress_bar()
@@ -93,40 +92,6 @@ def hidden_states(folder: Path, changes: dict[str, dict], lengths: tuple[int, ..
 
 
 # ---- tokenizers ------------------------------------------------------------------------------------------------------
-
-NASTY = [
-    "Hello, World! it's 3.14 — “quoted” ‘single’…",
-    "Café naïve Zoë résumé ÅNGSTRÖM straße ǅ İstanbul ﬁn",
-    "日本語と中文と한국어 mixed with English漢字",
-    "emoji 😀🎉👩‍👩‍👧‍👦 flags 🇩🇪 and\u200bzero\u200dwidth\ufeff",
-    "tabs\tand\nnewlines\r\n\xa0no-break\u2003em space  ",
-    "control \x00\x07\x1b characters \ufffd replaced",
-    "[CLS] special [SEP] tokens [MASK] in <s> text </s> <mask> <pad> [PAD] [UNK]",
-    "supercalifragilisticexpialidocious" * 8,
-    "U.S.-based (1995–2003), 400km/h; e-mail: a_b@c.de https://x.org/?q=1&r=%20",
-    "ÀÉÎÕÜ àéîõü ẞ ŉ ǰ ΐ",
-    " leading and trailing ",
-    "",
-    " ",
-    "العربية עברית हिन्दी ไทย",
-    "a" * 300,
-]
-
-
-def write_vocabulary(folder: Path, family: str) -> None:
-    """A tokenizer's plain files: the real BERT vocabulary, or a byte-level BPE trained on the nasty texts."""
-    folder.mkdir(parents=True, exist_ok=True)
-    words = (packaged_folder() / "vocab.txt").read_text(encoding="utf-8").split("\n")
-    if family == "roberta":
-        special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
-        trained = ByteLevelBPETokenizer()
-        trained.train_from_iterator(NASTY * 3, vocab_size=600, special_tokens=special)
-        trained.save_model(str(folder))
-        return
-    if family == "mpnet":  # BERT's vocabulary between its own special tokens
-        words = ["<s>", "<pad>", "</s>", "<unk>", *filter(None, words), "<mask>"]
-    (folder / "vocab.txt").write_text("\n".join(word for word in words if word) + "\n", encoding="utf-8")
-
 
 SETTINGS = {
     "as it is": {},

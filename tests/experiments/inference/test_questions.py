@@ -18,6 +18,7 @@ from data.squad_metrics import judge, score_each
 from experiments.inference.questions import (
     Answered,
     answer_length,
+    ask,
     buckets,
     cut_off,
     misses,
@@ -26,6 +27,7 @@ from experiments.inference.questions import (
     threshold_remarks,
 )
 from experiments.inference.show import print_question_details
+from experiments.inference.trained import load_run
 from experiments.tasks.span_qa import judge_answers
 from tests import passwords
 
@@ -203,19 +205,16 @@ def test_ctrl_c_is_a_line_and_no_traceback(place, capsys, monkeypatch):
 # ---- ask -------------------------------------------------------------------------------------------------------------
 
 
-def test_an_answer_is_found_in_whichever_window_of_a_long_passage_it_lies(place, capsys, tmp_path):
+def test_an_answer_is_found_in_whichever_window_of_a_long_passage_it_lies(place):
     """A passage of more than three windows; the sentence with the answer is moved through it from end to end."""
     sentences, windows = 24, set()
-    for at in range(0, sentences + 1, 2):
-        text = passwords.passage(random.Random(5), "juniper", sentences, at)
-        (tmp_path / f"{at:02d}.txt").write_text(text)
-    shown = json.loads(run(capsys, "ask", place / "passwords", "--question", passwords.QUESTION,
-                           "--context-file", tmp_path, "--json"))  # fmt: skip
-    (asked,) = shown
+    texts = {
+        f"{at}": passwords.passage(random.Random(5), "juniper", sentences, at) for at in range(0, sentences + 1, 2)
+    }
+    (asked,) = ask(load_run(place / "passwords"), [passwords.QUESTION], texts)
     assert len(asked["answers"]) == sentences // 2 + 1
     for found in asked["answers"]:
-        text = (tmp_path / found["text"]).read_text()
-        best = found["candidates"][0]
+        text, best = texts[found["text"]], found["candidates"][0]
         assert found["answer"] == "juniper" == text[best["start"] : best["end"]], found["text"]
         windows.add(best["start"] // (len(text) // 4))
     assert windows == {0, 1, 2, 3}  # it was in every quarter
@@ -245,13 +244,6 @@ def test_the_answer_is_marked_in_its_sentence(place, capsys, monkeypatch):
     page = run(capsys, "ask", place / "passwords", "--question", passwords.QUESTION, "What is the password today?")
     assert page.count("    The password of the day is «juniper».\n") == 2
     assert page.startswith(passwords.QUESTION + "\n  juniper  (") and "What is the password today?\n" in page
-
-
-def test_of_several_texts_the_surest_comes_first(place, capsys, tmp_path):
-    for name, word in (("a.txt", None), ("b.md", "juniper"), ("c.csv", "ignored")):
-        (tmp_path / name).write_text(passwords.passage(random.Random(7), word, 4, 2))
-    page = run(capsys, "ask", place / "passwords", "--question", passwords.QUESTION, "--context-file", tmp_path)
-    assert page.index("juniper") < page.index("no answer") and "[b.md]" in page and "c.csv" not in page
 
 
 def test_a_sentence_is_cut_out_of_its_passage():
