@@ -102,6 +102,27 @@ def test_its_head_comes_before_that_of_the_checkpoint(place, tmp_path):
     assert torch.equal(head.output.weight, random(2, 32))
 
 
+@pytest.mark.parametrize(
+    "labels,pooler,taken",
+    [
+        (2, True, ("pooler.dense.weight", "pooler.dense.bias", "classifier.weight", "classifier.bias")),
+        (5, True, ()),  # a pooler that was trained for other labels
+        (0, True, ("pooler.dense.weight", "pooler.dense.bias")),
+        (2, False, ()),  # the base has no pooler to go below it
+    ],
+)
+def test_a_head_is_taken_as_a_whole_or_not_but_a_pooler_may_be_alone(place, tmp_path, labels, pooler, taken):
+    dense = f"{BEFORE}bert.pooler.dense"
+    head = (
+        {f"{BEFORE}classifier.weight": random(labels, 32), f"{BEFORE}classifier.bias": random(labels)} if labels else {}
+    )
+    head |= {f"{dense}.weight": random(32, 32), f"{dense}.bias": random(32)} if pooler else {}
+    write_peft(tmp_path / "a", adapters_of(load_encoder(str(place / "base"))[0], ("query",)) | head)
+    model = {"pretrained": str(place / "base"), "adapter": str(tmp_path / "a")}
+    path = write_experiment(tmp_path, "tiny", place / "base", **{**MOOD, "model": model, "lora": None, "phases": ONE})
+    assert set_up(path, tmp_path).model.head_of("main").taken == taken
+
+
 def test_a_phase_may_train_lora_without_a_lora_group_only_with_an_adapter(place, tmp_path, capsys):
     path = experiment(place, tmp_path, phases=ONE, model={"pretrained": str(place / "base")})
     assert run_main(path, tmp_path) == 2
