@@ -45,9 +45,7 @@ class PeftAdapter:
     folder: Path
     adapter: Adapter  # of the encoder's layers
     dropout: float
-    weights: dict[
-        str, Tensor
-    ]  # the encoder's own parameters that it keeps whole (biases, modules_to_save), by our names
+    weights: dict[str, Tensor]  # the encoder's own parameters that it keeps whole (biases, say), by our names
     head: dict[str, Tensor]  # the tensors of its head, by published names without the family's prefix
     labels: tuple[str, ...] | None  # of that head, in order; None where nothing is known of them
     sha256: str  # over both files

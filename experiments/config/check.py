@@ -124,7 +124,8 @@ def check_phases(spec: Spec) -> None:
             raise InputError(f"phases.{i}.train: nothing would train")
         for entry in phase.train:
             check_entry(entry, f"phases.{i}.train")
-        if "lora" in phase.train and spec.lora is None and not (spec.model.adapter or spec.model.start_from):
+        none = spec.lora is None and spec.model.adapter is None and spec.model.start_from is None
+        if "lora" in phase.train and none:
             raise InputError(f"phases.{i}.train: 'lora' cannot train, because the experiment has no lora group")
         for key in phase.lr:
             if key not in phase.train:

@@ -204,8 +204,10 @@ def _continue(run: Run, anyway: bool) -> str:
     saved = {"format": state.format, **with_defaults(state.identity)}
     changed = differences({"format": CHECKPOINT_FORMAT, **identity(run)}, saved)
     if changed and not anyway:
+        begun = run.spec.model.start_from or run.spec.model.adapter
+        told = [f"{each} (of {begun})" if each.startswith("start is ") else each for each in changed]
         raise InputError(
-            f"{last}: belongs to another experiment: {'; '.join(changed)}. Undo that, or continue with --resume-anyway"
+            f"{last}: belongs to another experiment: {'; '.join(told)}. Undo that, or continue with --resume-anyway"
         )
     validate(run, state, last / STATE)
     best_is_there = best_is_saved(folder, state)

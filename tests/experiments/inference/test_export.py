@@ -10,13 +10,15 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 import eval as eval_py
+from data.files import InputError
 from experiments.config.metrics import METRICS
 from experiments.inference import export as export_module
 from experiments.inference import load
 from experiments.inference.export import card, fill_adapter
+from lora.adapter import WEIGHTS
 from model.pretrained import load_encoder
 from tests.experiments.inference.made import FEW, MOOD, QA, STARS, train_run, write_experiment, write_texts
 from tests.peft_folders import adapters_of, key_of, random, write_peft
@@ -536,6 +538,40 @@ def test_an_adapters_head_is_in_the_order_of_its_base_where_that_has_these_label
     run = load(train_run(tmp_path, "mood", base, **MOOD), adapter=tmp_path / "a")
     assert run.trained.outputs.labels == ("negative", "positive")
     assert torch.equal(run.trained.model.head_of("main").output.bias, random(2).flip(0))
+
+
+@pytest.mark.parametrize("labels", [["positive", "negative"], ["cat", "dog"], ["LABEL_0", "LABEL_1"], ["a", "b", "c"]])
+def test_an_adapter_of_our_own_says_itself_which_labels_it_has(place, tmp_path, labels):
+    """Whatever the names are that its base has."""
+    base = with_labels(place / "base", tmp_path / "base", labels)
+    run = train_run(tmp_path, "mood", base, **MOOD)
+    assert export(run, "--to", tmp_path / "out", "--as", "adapter") == 0
+    other = train_run(tmp_path, "other", base, **MOOD, seed=3)
+    assert same(logits_of(load(other, adapter=tmp_path / "out")), logits_of(load(run)))
+
+
+def test_an_adapters_head_for_other_labels_is_refused(place, tmp_path):
+    for number, labels in enumerate((["cat", "dog"], ["LABEL_0", "LABEL_1"])):
+        base = with_labels(place / "base", tmp_path / f"base{number}", labels)
+        head = {f"base_model.model.classifier.{k}": random(*s) for k, s in (("weight", (2, 32)), ("bias", (2,)))}
+        pooler = {
+            f"base_model.model.bert.pooler.dense.{k}": random(32, *s) for k, s in (("weight", (32,)), ("bias", ()))
+        }
+        write_peft(tmp_path / "a", adapters_of(load_encoder(str(base))[0], ("query",)) | head | pooler)
+        run = train_run(tmp_path, f"mood{number}", base, **MOOD)
+        if number == 0:
+            with pytest.raises(InputError, match="does not fit the run's in names, shapes or labels"):
+                load(run, adapter=tmp_path / "a")
+        else:  # those are transformers' names for labels that have none
+            assert torch.equal(load(run, adapter=tmp_path / "a").trained.model.head_of("main").output.bias, random(2))
+
+
+@pytest.mark.parametrize("told", ["7", "[", '{"a": 1', "null"])
+def test_labels_that_are_none_in_an_adapters_file_are_refused(place, tmp_path, told):
+    write_peft(tmp_path, adapters_of(load_encoder(str(place / "base"))[0], ("query",)))
+    save_file(load_file(tmp_path / WEIGHTS), tmp_path / WEIGHTS, {"labels": told})
+    with pytest.raises(InputError, match=rf"{WEIGHTS}: its labels, .* are no list"):
+        load(place / "runs" / "mood", adapter=tmp_path)
 
 
 def test_the_card_of_an_adapter_upon_a_revision_loads_that_revision(place, tmp_path):
