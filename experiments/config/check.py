@@ -29,14 +29,7 @@ MOST_PHASES, MOST_EPOCHS, MOST_GENERATED = 100, 1000, 200_000
 
 # ---- short forms -----------------------------------------------------------------------------------------------------
 
-TOP = (
-    "task",
-    "data",
-    "loss",
-    "decoding",
-    "pooling",
-    "temperature",
-)  # settings of a single task that may stand at the top of the file
+TOP = ("task", "data", "loss", "decoding", "pooling", "temperature")  # of a single task, may stand at the file's top
 
 
 def write_out_tasks(raw: dict) -> None:
