@@ -99,10 +99,8 @@ def make_windows(
     special = special_tokens(tokenizer)
     room = max_length - 2 - len(special.between)  # for a question and a stretch of its context
     if doc_stride > room - max_query_length:
-        raise InputError(
-            f"data.doc_stride: {doc_stride} could skip text: beside a question of {max_query_length}, and with "
-            f"{max_length - room} special tokens, a window of {max_length} has room for {room - max_query_length}"
-        )
+        told = f"beside {max_query_length} of question, a window of {max_length} has room for {room - max_query_length}"
+        raise InputError(f"data.doc_stride: {doc_stride} could skip text: {told}")
     context_number = {text: number for number, text in enumerate(dict.fromkeys(q.context for q in questions))}
     encoded = encode(list(context_number), tokenizer)
     context_ids = [np.array(e.ids, dtype=np.int32) for e in encoded]
