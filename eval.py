@@ -18,10 +18,8 @@ from data.files import InputError
 from experiments.terminal import ArgumentParser, begin, refuse
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = ArgumentParser(prog="eval.py", description="Everything after training.")
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-
+def add_commands(commands: Any) -> None:
+    """Declare each command with the options that are its own."""
     one = commands.add_parser("summary", help="what a run did, from its metrics.jsonl alone, or how several compare")
     one.add_argument("runs", type=Path, nargs="+", metavar="RUN", help="run folders, for example runs/bert_phase2")
     one.add_argument("--markdown", action="store_true", help="for a pull request")
@@ -65,6 +63,12 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     one.add_argument("--to", type=Path, required=True, metavar="DIR", help="a new folder")
     one.add_argument("--as", dest="form", choices=("merged", "adapter"), default="merged", help="default: merged")
 
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = ArgumentParser(prog="eval.py", description="Everything after training.")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    add_commands(commands)
     for name, command in commands.choices.items():
         if name != "predict":  # which says nothing else
             command.add_argument("--json", action="store_true", help="for machines")

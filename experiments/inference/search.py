@@ -66,6 +66,28 @@ def score_of(answers: Answers, threshold: float | None, passage: float) -> float
     return passage + (-answers.null_odds if threshold is not None else answers.spans[0].score)
 
 
+def entry_of(
+    passage: Passage,
+    texts: dict[str, str],
+    answers: Answers,
+    threshold: float | None,
+    cosine: float,
+    temperature: float,
+) -> dict:
+    """The best span of a passage, as an answer from the text that the passage is of."""
+    best, start = answers.spans[0], passage.start
+    return {
+        "text": passage.name,
+        "answer": best.text,
+        "score": score_of(answers, threshold, cosine / temperature),
+        "null_odds": answers.null_odds,
+        "cosine": cosine,
+        "start": start + best.start,
+        "end": start + best.end,
+        "sentence": sentence_around(texts[passage.name], start + best.start, start + best.end),
+    }
+
+
 def search(
     trained: Trained,
     ranker: Ranker,
@@ -88,19 +110,7 @@ def search(
     found: list[list[dict]] = [[] for _ in asked]
     for (q, n, cosine), answers in zip(pairs, answered.answers, strict=True):
         if answers.spans:
-            best, start = answers.spans[0], passages[n].start
-            found[q].append(
-                {
-                    "text": passages[n].name,
-                    "answer": best.text,
-                    "score": score_of(answers, answered.threshold, cosine / ranker.temperature),
-                    "null_odds": answers.null_odds,
-                    "cosine": cosine,
-                    "start": start + best.start,
-                    "end": start + best.end,
-                    "sentence": sentence_around(texts[passages[n].name], start + best.start, start + best.end),
-                }
-            )
+            found[q].append(entry_of(passages[n], texts, answers, answered.threshold, cosine, ranker.temperature))
     results = []
     for text, ranked, own in zip(asked, chosen, found, strict=True):
         own.sort(key=lambda entry: -entry["score"])

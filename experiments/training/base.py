@@ -6,8 +6,9 @@ import torch
 
 from data.files import InputError
 from experiments.config.spec import Spec
+from model.heads import TaskModel
 from model.machine import Machine, choose_machine, keep_freed_memory
-from model.pretrained import Base, load_encoder
+from model.pretrained import Base, Pretrained, load_encoder
 from model.tokenizer import load_tokenizer
 
 
@@ -44,3 +45,9 @@ def load_base(spec: Spec, download: bool = True) -> Base:
             f"{encoder.config.vocab_size} tokens; they do not belong together"
         )
     return Base(encoder, pretrained, tokenizer)
+
+
+def unused_tensors(model: TaskModel, pretrained: Pretrained) -> list[str]:
+    """Names of the checkpoint's tensors that neither encoder nor head uses."""
+    taken = {name for task in model.head for name in model.head_of(task).taken}
+    return [name for name in pretrained.unused if name not in taken]

@@ -15,7 +15,7 @@ from experiments.training.phases import Group
 from lora.inject import PatternError, inject
 from model.dropout import Dropout
 from model.heads import TaskModel
-from model.pretrained import Base, Pretrained
+from model.pretrained import Base
 
 
 def build_model(spec: Spec, base: Base, outputs: Mapping[str, Outputs], fresh: bool = True) -> TaskModel:
@@ -32,12 +32,6 @@ def build_model(spec: Spec, base: Base, outputs: Mapping[str, Outputs], fresh: b
         if lora.init == "pissa":
             base.encoder.changed |= {f"{name}.weight" for name in names}
     return TaskModel(base.encoder, make_heads(spec, outputs, base)).requires_grad_(False)
-
-
-def unused_tensors(model: TaskModel, pretrained: Pretrained) -> list[str]:
-    """Names of the checkpoint's tensors that neither encoder nor head uses."""
-    taken = {name for task in model.head for name in model.head_of(task).taken}
-    return [name for name in pretrained.unused if name not in taken]
 
 
 def make_optimizer(optim: OptimSpec, groups: list[Group], model: nn.Module) -> torch.optim.Optimizer:

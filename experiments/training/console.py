@@ -14,7 +14,7 @@ from tqdm import tqdm
 from data.files import InputError, one_line, reason
 from experiments.config.metrics import number, shown_in
 from experiments.terminal import amount, clock_line, duration, refuse, say
-from experiments.training.build import unused_tensors
+from experiments.training.base import unused_tensors
 from experiments.training.forecast import Forecast
 from experiments.training.phases import phase_table
 from experiments.training.state import Run

@@ -21,7 +21,7 @@ from torch import Tensor
 from data.files import InputError, open_file, parse_json, read_json
 from data.writing import is_aside, is_folder, recover, require_plain, surviving, write_json, write_whole
 from experiments.records import FILE, VERSION
-from experiments.training.build import unused_tensors
+from experiments.training.base import unused_tensors
 from experiments.training.checkpoint import (
     CHECKPOINT_FILES,
     CHECKPOINT_FORMAT,
