@@ -27,8 +27,9 @@ def test_adapters_that_peft_made(tmp_path):
     require(adapters.adapters(tmp_path))
 
 
-def test_exports_of_every_family(tmp_path, capsys):
-    require(exports.exports(tmp_path))
+def test_exports_of_two_families(tmp_path, capsys):
+    """`make parity` does it for all; these are the furthest apart."""
+    require(exports.exports(tmp_path, ("bert", "roberta")))
 
 
 def test_a_round_trip(tmp_path, capsys):
