@@ -4,7 +4,7 @@
     python eval.py export runs/squad_lora --to out --as adapter     adapters and head, in PEFT's format
 
 Both are read by AutoModelForQuestionAnswering or AutoModelForSequenceClassification, with the same logits
-(tests/parity/export.py).
+(tests/parity/exports.py).
 """
 
 import copy
