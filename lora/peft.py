@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from data.files import InputError, parse_json, printable, read_json, sha256_of, shown
 from lora.adapter import CONFIG, LABELS, WEIGHTS
 from lora.several import Adapter, LayerAdapter
-from model.families import FAMILIES, HEAD_NAMES, hugging_face_name
+from model.families import FAMILIES, HEAD_NAMES, hugging_face_name, published_parameter
 from model.pretrained import Pretrained
 from model.tensors import read_tensors, require_finite
 
@@ -131,8 +131,8 @@ def sort_tensors(
 ) -> tuple[dict[str, dict[str, Tensor]], dict[str, Tensor], dict[str, Tensor]]:
     """The tensors of an adapter's file: {full published path of a layer: its tensors}, the encoder's own parameters by
     our names, and those of a head by published names."""
-    named = {hugging_face_name(path, family): path for path, module in encoder.named_modules() if is_named(module)}
     parameters, prefix = dict(encoder.named_parameters()), f"{FAMILIES[family].prefix}."
+    ours = {published_parameter(name, family): name for name in parameters}
     adapted: dict[str, dict[str, Tensor]] = {}
     weights: dict[str, Tensor] = {}
     head: dict[str, Tensor] = {}
@@ -142,7 +142,7 @@ def sort_tensors(
         full = key.removeprefix("base_model.model.").replace(".base_layer.", ".")
         part = TENSOR.fullmatch(full)
         path, _, leaf = (part["path"], "", part["own"]) if part else full.rpartition(".")
-        name, own = full.removeprefix(prefix), f"{named.get(path.removeprefix(prefix))}.{leaf}"
+        name = full.removeprefix(prefix)
         if ".original_module." in name:  # PEFT's copy of what a module saved whole began as
             continue
         if (path.removeprefix(prefix), leaf) in there:
@@ -152,7 +152,7 @@ def sort_tensors(
             adapted.setdefault(path, {})[LORA_NAMES[leaf]] = tensor.float()
         elif "lora_" in name:
             raise InputError(f"{file}: {printable(key)} is nothing that LoRA adds to a linear layer")
-        elif own in parameters:
+        elif own := ours.get(name):
             if tensor.shape != (shape := parameters[own].shape):
                 raise InputError(f"{file}: {own} is {tuple(tensor.shape)}, the encoder has {tuple(shape)}")
             weights[own] = tensor.float()
@@ -186,11 +186,6 @@ def adapted_head(path: str, own: LayerAdapter, pretrained: Pretrained) -> dict[s
     linear = nn.Linear(weight.shape[1], weight.shape[0])
     linear.load_state_dict({"weight": weight, "bias": bias})
     return {f"{path}.{name}": tensor.detach() for name, tensor in own.around(linear).to_linear().named_parameters()}
-
-
-def is_named(module: nn.Module) -> bool:
-    """Whether a module has parameters of its own, and so a published name."""
-    return next(module.parameters(recurse=False), None) is not None
 
 
 def layer_adapter(

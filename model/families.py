@@ -103,6 +103,7 @@ MPNET_TOKENS = Tokens("WordPiece", "<s>", "</s>", "<pad>", "<mask>", "[UNK]", se
 
 @dataclass(frozen=True)
 class Family:
+    class_name: str  # how the names of its classes in transformers begin
     prefix: str  # of the encoder's tensors in a checkpoint that has a head, too
     keys: dict[str, str] = field(default_factory=lambda: BERT_KEYS)
     activation: str = "hidden_act"  # the key that names it
@@ -116,8 +117,9 @@ class Family:
 
 
 FAMILIES = {
-    "bert": Family("bert", text_head=("bert.pooler.dense", "tanh", "classifier")),
+    "bert": Family("Bert", "bert", text_head=("bert.pooler.dense", "tanh", "classifier")),
     "distilbert": Family(
+        "DistilBert",
         "distilbert",
         keys=DISTILBERT_KEYS,
         activation="activation",
@@ -128,6 +130,7 @@ FAMILIES = {
     ),
     # Positions are counted from pad_token_id + 1. There is one token type, for both texts of a pair.
     "roberta": Family(
+        "Roberta",
         "roberta",
         keys=BERT_KEYS | {"pad_token_id": "position_offset"},
         fixed={"typed_pairs": False},
@@ -135,12 +138,14 @@ FAMILIES = {
     ),
     # Its embeddings may be narrower than its layers.
     "electra": Family(
+        "Electra",
         "electra",
         keys=BERT_KEYS | {"embedding_size": "embedding_size"},
         text_head=("classifier.dense", "gelu", "classifier.out_proj"),
     ),
     # No token types, positions as RoBERTa's, and a learnt term for the distance of two tokens in every attention score.
     "mpnet": Family(
+        "MPNet",
         "mpnet",
         keys=SHAPE | {"pad_token_id": "position_offset", "relative_attention_num_buckets": "relative_buckets"},
         layer=MPNET_LAYER,
@@ -154,8 +159,6 @@ UNUSED = re.compile(
     r"(pooler|cls|qa_outputs|classifier|pre_classifier|lm_head|vocab_transform|vocab_layer_norm|vocab_projector"
     r"|discriminator_predictions|generator_predictions|generator_lm_head)\."
 )
-
-
 # How the names of the heads that we may take over begin: span QA's, and each family's head for texts.
 HEAD_NAMES = ("qa_outputs.", "pooler.", "classifier.", "pre_classifier.")
 
@@ -166,6 +169,12 @@ def hugging_face_name(module_path: str, family: str) -> str:
     if layer is None:
         return EMBEDDINGS[module_path]
     return f"{FAMILIES[family].layers}.{layer[1]}.{FAMILIES[family].layer[layer[2]]}"
+
+
+def published_parameter(name: str, family: str) -> str:
+    """ "layers.3.mlp.up.weight" -> "encoder.layer.3.intermediate.dense.weight"; see `hugging_face_name`."""
+    module_path, _, leaf = name.rpartition(".")
+    return f"{hugging_face_name(module_path, family)}.{leaf}"
 
 
 def read_labels(path: Path) -> tuple[str, ...]:

@@ -17,7 +17,16 @@ from torch import Tensor
 from data.files import InputError, one_line, printable, read_json, reason, sha256_of
 from data.labels import Outputs
 from model.bert import BertEncoder
-from model.families import FAMILIES, HEAD_NAMES, UNUSED, Family, hugging_face_name, read_config, read_labels
+from model.families import (
+    FAMILIES,
+    HEAD_NAMES,
+    UNUSED,
+    Family,
+    hugging_face_name,
+    published_parameter,
+    read_config,
+    read_labels,
+)
 from model.heads import Head
 from model.hub import locate
 from model.tensors import read_tensors
@@ -92,8 +101,7 @@ def read_weights(folder: Path, files: list[Path], family: str, encoder: BertEnco
     that is of the wrong shape, not floating point, not finite, or there twice."""
     expected, shapes = {}, {}
     for ours, parameter in encoder.state_dict().items():
-        module_path, _, leaf = ours.rpartition(".")
-        expected[f"{hugging_face_name(module_path, family)}.{leaf}"] = ours
+        expected[published_parameter(ours, family)] = ours
         shapes[ours] = tuple(parameter.shape)
     state: dict[str, Tensor] = {}
     head: dict[str, Tensor] = {}

@@ -16,7 +16,10 @@ from data.special_tokens import special_tokens
 from model.families import FAMILIES, Tokens
 
 # Classes that tokenizer_config.json may name: those of the families, and those that are what tokenizer.json says.
-CLASSES = re.compile(r"((Bert|DistilBert|Electra|MPNet|Roberta)Tokenizer|PreTrainedTokenizer)(Fast)?|TokenizersBackend")
+CLASSES = re.compile(
+    rf"(({'|'.join(family.class_name for family in FAMILIES.values())})Tokenizer|PreTrainedTokenizer)(Fast)?"
+    "|TokenizersBackend"
+)
 
 # tokenizer_config.json's names for what a BertNormalizer does, and its own.
 NORMALIZING = {
@@ -38,10 +41,9 @@ def read_settings(folder: Path) -> dict[str, Any]:
     return config
 
 
-def read_normalizing(folder: Path) -> dict[str, Any]:
-    """The arguments of a BertNormalizer that tokenizer_config.json sets."""
-    path = folder / "tokenizer_config.json"
-    found = {key: value for key, value in read_settings(folder).items() if key in NORMALIZING}
+def normalizing(config: dict[str, Any], path: Path) -> dict[str, Any]:
+    """The arguments of a BertNormalizer that tokenizer_config.json sets. path: that file's, for messages."""
+    found = {key: value for key, value in config.items() if key in NORMALIZING}
     for key, value in found.items():
         if not isinstance(value, bool) and (key, value) != ("strip_accents", None):
             raise InputError(f"{path}: {key} is {shown(value)}, expected true or false")
@@ -104,9 +106,9 @@ def from_json(file: Path, settings: dict[str, Any], prefix_space: bool | None) -
     return Tokenizer.from_str(json.dumps(raw))
 
 
-def read_tokenizer(folder: Path, tokens: Tokens) -> Tokenizer:
-    """The tokenizer of a folder, before its frame is seen to."""
-    settings, config = read_normalizing(folder), read_settings(folder)
+def read_tokenizer(folder: Path, tokens: Tokens, config: dict[str, Any]) -> Tokenizer:
+    """The tokenizer of a folder, before its frame is seen to. config: see `read_settings`."""
+    settings = normalizing(config, folder / "tokenizer_config.json")
     prefix_space = config.get("add_prefix_space")
     if (folder / "tokenizer.json").exists():
         return from_json(folder / "tokenizer.json", settings, prefix_space)
@@ -141,14 +143,15 @@ def load_tokenizer(folder: Path, family: str = "bert") -> Tokenizer:
     """
     tokens = FAMILIES[family].tokens
     try:
-        tokenizer = read_tokenizer(folder, tokens)
+        config = read_settings(folder)
+        tokenizer = read_tokenizer(folder, tokens, config)
         tokenizer.no_truncation()
         tokenizer.no_padding()
         absent = [t for t in (tokens.cls, tokens.sep, tokens.pad, tokens.unk) if tokenizer.token_to_id(t) is None]
         if absent:
             raise InputError(f"{folder}: the tokenizer has no {', '.join(absent)}")
         if tokenizer.post_processor is None:
-            tokenizer.post_processor = frame(tokenizer, tokens, bool(read_settings(folder).get("add_prefix_space")))
+            tokenizer.post_processor = frame(tokenizer, tokens, bool(config.get("add_prefix_space")))
         special_tokens(tokenizer)
     except InputError:
         raise

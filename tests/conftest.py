@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import save_file
 
 from model.bert import BertConfig, BertEncoder, initialise
-from model.families import FAMILIES, hugging_face_name
+from model.families import FAMILIES, published_parameter
 from model.hub import packaged_folder
 from model.machine import cores
 from model.tokenizer import load_tokenizer
@@ -59,8 +59,7 @@ def write_checkpoint(folder: Path, encoder: BertEncoder, tokenizer_from: Path, f
     (folder / "config.json").write_text(json.dumps(config))
     tensors = {}
     for name, tensor in encoder.state_dict().items():
-        module_path, _, leaf = name.rpartition(".")
-        tensors[f"{hugging_face_name(module_path, family)}.{leaf}"] = tensor
+        tensors[published_parameter(name, family)] = tensor
     save_file(tensors, folder / "model.safetensors")
     shutil.copy(tokenizer_from / "tokenizer.json", folder / "tokenizer.json")
     return folder

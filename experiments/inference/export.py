@@ -25,7 +25,7 @@ from experiments.records import FILE, json_safe, look_up, read_records, run_fold
 from experiments.training.phases import parts_of
 from lora import adapter
 from lora.inject import lora_layers, to_plain
-from model.families import FAMILIES
+from model.families import FAMILIES, published_parameter
 from model.hub import published_id
 from model.published_heads import published_paths, to_published
 from model.tensors import write_tensors
@@ -39,14 +39,6 @@ CLASSES = {
 }
 # What a base's config.json says of a head of its own, or of how its tensors were written.
 OF_BASE = ("id2label", "label2id", "num_labels", "problem_type", "torch_dtype")
-# How the names of each family's classes begin there.
-CLASS_NAMES = {
-    "bert": "Bert",
-    "distilbert": "DistilBert",
-    "roberta": "Roberta",
-    "electra": "Electra",
-    "mpnet": "MPNet",
-}
 
 
 def export(run: Path, target: Path, form: str, task: str | None, download: bool) -> list[Path]:
@@ -129,21 +121,20 @@ def published_names(trained: Trained) -> Callable[[str], str]:
 
 def fill_merged(trained: Trained, folder: Path) -> None:
     """Write a model of its own: weights with the adapters merged, head, config.json, tokenizer, card."""
-    names, pretrained = published_names(trained), trained.pretrained
-    encoder = to_plain(copy.deepcopy(trained.model.encoder))
-    tensors: dict[str, Tensor] = {}
-    for name, parameter in encoder.named_parameters():
-        module_path, _, leaf = name.rpartition(".")
-        tensors[f"{names(module_path)}.{leaf}"] = parameter
+    pretrained, family = trained.pretrained, FAMILIES[trained.pretrained.family]
+    encoder = to_plain(copy.deepcopy(trained.model.encoder)).named_parameters()
+    tensors: dict[str, Tensor] = {
+        f"{family.prefix}.{published_parameter(name, pretrained.family)}": parameter for name, parameter in encoder
+    }
     tensors |= to_published(trained.model.head_of(trained.name), pretrained.family, trained.outputs)
     write_tensors(folder / "model.safetensors", tensors, {"format": "pt"})
     class_name, _, problem = CLASSES[trained.task.task]
     config = {key: value for key, value in read_json(pretrained.folder / "config.json").items() if key not in OF_BASE}
-    if "layer_norm_eps" in FAMILIES[pretrained.family].keys:  # the first BERTs leave it out, but only with model_type
+    if "layer_norm_eps" in family.keys:  # the first BERTs leave it out, but only with model_type
         config["layer_norm_eps"] = trained.model.encoder.config.norm_eps
     config |= {
         "model_type": pretrained.family,
-        "architectures": [f"{CLASS_NAMES[pretrained.family]}For{class_name}"],
+        "architectures": [f"{family.class_name}For{class_name}"],
         "dtype": "float32",
         **label_names(trained.task.task, trained.outputs),
         **({"problem_type": problem} if problem else {}),
@@ -203,11 +194,12 @@ def label_names(kind: str, outputs: Outputs) -> dict[str, Any]:
 
 def write_tokenizer(trained: Trained, folder: Path) -> None:
     """Write tokenizer.json, and a tokenizer_config.json that names its class and special tokens."""
-    pretrained, tokens = trained.pretrained, FAMILIES[trained.pretrained.family].tokens
+    pretrained, family = trained.pretrained, FAMILIES[trained.pretrained.family]
+    tokens = family.tokens
     write_text(folder / "tokenizer.json", trained.tokenizer.to_str(pretty=True))
     path = pretrained.folder / "tokenizer_config.json"
     config = (read_json(path) if path.exists() else {}) | {
-        "tokenizer_class": f"{CLASS_NAMES[pretrained.family]}Tokenizer",
+        "tokenizer_class": f"{family.class_name}Tokenizer",
         "model_max_length": trained.model.encoder.config.max_positions,
         "cls_token": tokens.cls,
         "sep_token": tokens.sep,

@@ -22,6 +22,7 @@ from experiments.training.identity import identity
 from experiments.training.state import Progress, Run
 from lora import adapter
 from lora.inject import adapter_parameters, lora_layers
+from model.families import published_parameter
 from model.heads import TaskModel
 from model.pretrained import Pretrained
 from model.tensors import fill_parameters, read_tensors, require_finite, write_tensors
@@ -93,8 +94,7 @@ def _encoder_parameters(model: TaskModel, pretrained: Pretrained, trained: Colle
     chosen: dict[str, Tensor] = {}
     for name, parameter in model.encoder.named_parameters():
         if name not in adapters and (f"encoder.{name}" in trained or name in model.encoder.changed):
-            module_path, _, leaf = name.rpartition(".")
-            chosen[f"{pretrained.hugging_face_name(module_path)}.{leaf}"] = parameter
+            chosen[published_parameter(name, pretrained.family)] = parameter
     return chosen
 
 
@@ -113,11 +113,7 @@ def saved_weights(folder: Path, model: TaskModel, pretrained: Pretrained) -> set
     """Names of the encoder parameters that a checkpoint holds."""
     if not (folder / ENCODER).exists():
         return set()
-    ours = {}
-    for name, _ in model.encoder.named_parameters():
-        module_path, _, leaf = name.rpartition(".")
-        if not leaf.startswith("lora_"):
-            ours[f"{pretrained.hugging_face_name(module_path)}.{leaf}"] = name
+    ours = {published_parameter(name, pretrained.family): name for name, _ in model.encoder.named_parameters()}
     return {ours[name] for name in read_tensors(folder / ENCODER) if name in ours}
 
 

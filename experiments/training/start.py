@@ -23,7 +23,7 @@ from experiments.training.base import load_base
 from experiments.training.build import build_model
 from experiments.training.checkpoint import ENCODER, STATE, Checkpoint, load_trained, read_checkpoint, saved_weights
 from experiments.training.phases import trained_names
-from lora.inject import adapter_parameters, lora_layers, put
+from lora.inject import adapter_parameters, lora_layers, put, to_plain
 from lora.peft import PeftAdapter, apply_weights, read_peft
 from model.bert import BertEncoder
 from model.dropout import Dropout
@@ -106,9 +106,8 @@ def begin_with_adapter(encoder: BertEncoder, found: PeftAdapter, keep: bool) -> 
 
 def merge_adapters(encoder: BertEncoder) -> None:
     """Replace LoRA layers by plain ones with the merged weights."""
-    for path, layer in list(lora_layers(encoder)):
-        put(encoder, path, layer.to_linear())
-        encoder.changed.add(f"{path}.weight")
+    encoder.changed |= {f"{path}.weight" for path, _ in lora_layers(encoder)}
+    to_plain(encoder)
 
 
 def begin_with_run(spec: Spec, base: Base, folder: Path) -> Base:
