@@ -19,7 +19,7 @@ from experiments.inference import load
 from model.families import FAMILIES
 from model.tokenizer import load_tokenizer
 from tests.experiments.inference.made import QA, train_run, write_experiment, write_questions
-from tests.tiny import assert_same_run, run_main
+from tests.tiny import assert_same_run, dying_at, run_main
 from tests.vocabularies import SHAPES, write_family, write_vocabulary
 
 PAIRS = [
@@ -72,17 +72,8 @@ def test_a_run_of_any_family_trains_resumes_exactly_scores_and_answers(
     more = ["--data-root", str(tmp_path)]
     assert run_main(path, tmp_path, *more, "--set", "name=whole") == 0
     steps = json.loads((tmp_path / "runs/whole/last/checkpoint.json").read_text())["progress"]["position"]
-    take_step = train.take_step
-
-    def dying(run, batches):
-        if run.progress.position == steps - 2:
-            raise SystemError("killed")
-        take_step(run, batches)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "take_step", dying)
-        with pytest.raises(SystemError):
-            run_main(path, tmp_path, *more)
+    with dying_at(steps - 2, monkeypatch):
+        run_main(path, tmp_path, *more)
     assert run_main(path, tmp_path, *more, "--resume") == 0
     folder = tmp_path / "runs" / "tiny"
     assert_same_run(tmp_path / "runs" / "whole", folder)

@@ -21,7 +21,7 @@ from experiments.training import checkpoint as checkpoints
 from experiments.training import folder as folder_module
 from experiments.training.folder import claim
 from tests.experiments.report.made import read_summary
-from tests.tiny import FILES, ROOT, assert_same_run, records_of, run_main, start_process, wait_for_step
+from tests.tiny import FILES, ROOT, assert_same_run, dying_at, records_of, run_main, start_process, wait_for_step
 
 
 def files_of(folder: Path) -> dict[Path, bytes]:
@@ -154,17 +154,9 @@ def test_a_pissa_run_continues_and_answers_on_another_machine(experiment, tmp_pa
     """Fails where the residual weights are decomposed again instead of saved, or where the best model lacks them."""
     path, settings = experiment(), ["--set", "lora.init=pissa", 'phases.1.train=["head","lora"]', "phases.1.lr={}"]
     assert run_main(path, tmp_path, *settings, "name=whole") == 0
-    take_step, whole, folder = train.take_step, tmp_path / "runs" / "whole", tmp_path / "runs" / "tiny"
-
-    def dying(run, batches):
-        if run.progress.position == 7:
-            raise SystemError("killed")
-        take_step(run, batches)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "take_step", dying)
-        with pytest.raises(SystemError):
-            run_main(path, tmp_path, *settings)
+    whole, folder = tmp_path / "runs" / "whole", tmp_path / "runs" / "tiny"
+    with dying_at(7, monkeypatch):
+        run_main(path, tmp_path, *settings)
     loaded = load_run(whole)
     another_machine(monkeypatch)
     assert run_main(path, tmp_path, *settings, "--resume") == 0

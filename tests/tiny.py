@@ -4,7 +4,11 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+
+import pytest
 
 import train
 from experiments.config.check import read_spec
@@ -39,6 +43,21 @@ def records_of(folder: Path, *kinds: str) -> list[dict]:
         r for r in records if r.get("event") not in ("resumed", "interrupted") and (not kinds or r["kind"] in kinds)
     ]
     return [{key: value for key, value in r.items() if key not in TIMING} for r in wanted]
+
+
+@contextmanager
+def dying_at(position: int, monkeypatch) -> Iterator[None]:
+    """Within it, training is killed before the step at a position, and has to be."""
+    take_step = train.take_step
+
+    def dying(run, batches):
+        if run.progress.position == position:
+            raise SystemError("killed")
+        take_step(run, batches)
+
+    with monkeypatch.context() as patch, pytest.raises(SystemError):
+        patch.setattr(train, "take_step", dying)
+        yield
 
 
 def start_process(path: Path, tmp_path: Path, *more: str, **how) -> subprocess.Popen:

@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import eval as eval_py
 import train
 from data.synthetic.qa import qa_dataset
 
@@ -13,6 +14,24 @@ QA = {
 }
 MOOD = {"task": "classification", "pooling": "cls_pooler", "data": {**FEW, "source": "synthetic_sentiment"}}
 STARS = {"task": "regression", "pooling": "cls_pooler", "data": {**FEW, "source": "synthetic_rating"}}
+
+
+def call(*arguments) -> int:
+    """The exit code of eval.py."""
+    try:
+        return eval_py.main([*map(str, arguments)])
+    except SystemExit as stopped:  # by argparse
+        return stopped.code
+
+
+def refused(capsys, *arguments) -> str:
+    """What eval.py says, in one line, to arguments that it refuses."""
+    capsys.readouterr()
+    assert call(*arguments) == 2
+    captured = capsys.readouterr()
+    (line,) = captured.err.splitlines()
+    assert captured.out == "" and line.isprintable()
+    return line
 
 
 def write_experiment(folder: Path, name: str, base: Path, **changes) -> Path:

@@ -7,12 +7,11 @@ from pathlib import Path
 import pytest
 import torch
 
-import eval as eval_py
 from data.files import InputError
 from experiments.inference import load
 from lora.inject import unwrap
 from model.pretrained import load_encoder
-from tests.experiments.inference.made import MOOD, QA, train_run, write_texts
+from tests.experiments.inference.made import MOOD, QA, call, refused, train_run, write_texts
 from tests.model.test_pretrained import rewrite
 from tests.peft_folders import BEFORE, adapters_of, begin, change_settings, key_of, random, read, write_peft
 from tests.test_resume import files_of
@@ -50,27 +49,11 @@ def place(tmp_path_factory) -> Path:
     return folder
 
 
-def call(*arguments) -> int:
-    try:
-        return eval_py.main([*map(str, arguments)])
-    except SystemExit as stopped:  # by argparse
-        return stopped.code
-
-
 def ask(capsys, run: Path, *adapters) -> dict[str, float]:
     capsys.readouterr()
     assert call("ask", run, "--text", TEXT, "--json", *(["--adapter", *adapters] if adapters else [])) == 0
     (answer,) = json.loads(capsys.readouterr().out)
     return answer["probabilities"]
-
-
-def refused(capsys, *arguments) -> str:
-    capsys.readouterr()
-    assert call(*arguments) == 2
-    captured = capsys.readouterr()
-    (line,) = captured.err.splitlines()
-    assert captured.out == "" and line.isprintable()
-    return line
 
 
 def expected(place: Path, name: str, weights: dict[str, float]) -> torch.Tensor:

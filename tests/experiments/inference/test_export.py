@@ -12,7 +12,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import eval as eval_py
 from data.files import InputError
 from experiments.config.metrics import METRICS
 from experiments.inference import export as export_module
@@ -20,6 +19,7 @@ from experiments.inference import load
 from experiments.inference.export import card, fill_adapter
 from lora.adapter import WEIGHTS
 from model.pretrained import load_encoder
+from tests.experiments.inference import made
 from tests.experiments.inference.made import FEW, MOOD, QA, STARS, train_run, write_experiment, write_texts
 from tests.peft_folders import adapters_of, key_of, random, write_peft
 from tests.test_resume import files_of
@@ -50,20 +50,12 @@ def place(tmp_path_factory) -> Path:
 
 
 def export(*arguments) -> int:
-    try:
-        return eval_py.main(["export", *map(str, arguments)])
-    except SystemExit as stopped:  # by argparse
-        return stopped.code
+    return made.call("export", *arguments)
 
 
 def refused(capsys, *arguments) -> str:
     """What is said, in one line, to an export that is refused."""
-    capsys.readouterr()
-    assert export(*arguments) == 2
-    captured = capsys.readouterr()
-    (line,) = captured.err.splitlines()
-    assert captured.out == "" and line.isprintable()
-    return line
+    return made.refused(capsys, "export", *arguments)
 
 
 def logits_of(model):

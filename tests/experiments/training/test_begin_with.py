@@ -8,14 +8,13 @@ import pytest
 import torch
 
 import eval as eval_py
-import train
 from lora.inject import lora_layers
 from model.pretrained import load_encoder
 from tests.experiments.inference.made import MOOD, QA, train_run, write_experiment, write_questions
 from tests.model.test_pretrained import rewrite
 from tests.peft_folders import BEFORE, adapters_of, change_settings, change_tensors, key_of, random, read, write_peft
 from tests.test_resume import files_of
-from tests.tiny import assert_same_run, run_main, set_up
+from tests.tiny import assert_same_run, dying_at, run_main, set_up
 from tests.vocabularies import write_family
 
 HEAD = {f"{BEFORE}qa_outputs.weight": random(2, 32), f"{BEFORE}qa_outputs.bias": random(2)}
@@ -149,17 +148,8 @@ def test_a_killed_run_continues_to_the_same_numbers_and_answers(place, tmp_path,
         changes = changes | {"model": {"pretrained": str(place / "base"), "adapter": str(place / changes["model"])}}
     path = experiment(place, tmp_path, **changes, data=data, runtime=runtime)
     assert run_main(path, tmp_path, "--set", "name=whole") == 0
-    take_step = train.take_step
-
-    def dying(run, batches):
-        if run.progress.position == 7:
-            raise SystemError("killed")
-        take_step(run, batches)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(train, "take_step", dying)
-        with pytest.raises(SystemError):
-            run_main(path, tmp_path)
+    with dying_at(7, monkeypatch):
+        run_main(path, tmp_path)
     assert run_main(path, tmp_path, "--resume") == 0
     whole, folder = tmp_path / "runs" / "whole", tmp_path / "runs" / "tiny"
     assert_same_run(whole, folder)
